@@ -1,0 +1,1 @@
+"""What happens on the machine: rendered user-data, the agent, the task runner."""

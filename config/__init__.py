@@ -1,0 +1,1 @@
+"""fleet.yaml and task.yaml: models, loader, JSON Schema, defaults. Knows nothing of the other folders."""

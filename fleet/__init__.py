@@ -1,0 +1,1 @@
+"""The control plane: queue, planner, control loop, API, command line, composition root."""

@@ -1,0 +1,1 @@
+"""Capacity: offers, instances, the Provider port and one adapter a cloud."""

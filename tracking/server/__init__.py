@@ -1,0 +1,1 @@
+"""The server's side of the record: database, tasks, series, logs, artifacts, access."""
