@@ -1,4 +1,4 @@
-"""Tables of the control plane: instances (each row is its launch intent), what offers taught, decisions, cron.
+"""Tables of the control plane: instances (each row is its launch intent), health, decisions, cron, leader.
 
 They stand on the record's MetaData, so that one transaction can touch a task and its instance.
 """
@@ -12,7 +12,9 @@ from ...tracking.server.database.schema import BigId, metadata
 instances = Table(
     "instances",
     metadata,
-    Column("id", String(64), primary_key=True, comment="also the launch token and TAG_INTENT: [a-z0-9-], <= 63"),
+    Column(
+        "id", String(64), primary_key=True, comment="also the launch token and TAG_INTENT: [a-z0-9-], <= 63"
+    ),
     Column("workspace", String(64), nullable=False),
     Column("pool", String(64), nullable=False),
     Column("provider", String(64), nullable=False),
@@ -40,6 +42,10 @@ instances = Table(
     Column("drain_at", Double),
     Column("terminate_asked_at", Double, comment="first time"),
     Column("terminate_calls", Integer, nullable=False, default=0),
+    Column(
+        "terminate_accepted_at", Double, comment="the cloud said yes (or that it knows none); not yet gone"
+    ),
+    Column("terminate_alerted_at", Double, comment="when people were told that it can't be ended; once"),
     Column("terminated_at", Double),
     Column("seen_at", Double, comment="last time its cloud listed it"),
     Column("missing_since", Double, comment="first successful listing without it"),

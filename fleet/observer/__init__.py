@@ -1,0 +1,1 @@
+"""What the world says, brought into the store: listings of the clouds, words of the agents."""
