@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from house import checkout
 
-
 FASTER_IF_INSTALLED = {"orjson"}
 """Libraries that the SDK uses when the environment has them anyway; nothing asks for them."""
 
