@@ -60,7 +60,7 @@ lock: ## take the newest versions that pyproject.toml allows into the lock
 	$(PYTHON) -m venv "$$scratch"; \
 	"$$scratch/bin/python" -m pip --disable-pip-version-check install --quiet -e '.[daemon,aws,dev,demo]'; \
 	{ echo "# Versions that the tests passed with; 'make lock' writes this file. pip reads it as a constraint."; \
-	  "$$scratch/bin/python" -m pip --disable-pip-version-check freeze --exclude-editable; } > $(LOCK).new; \
+	  "$$scratch/bin/python" -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable; } > $(LOCK).new; \
 	mv $(LOCK).new $(LOCK)
 
 clean: ## remove the virtual environment and everything that was built
