@@ -1,1 +1,23 @@
-"""fleet.yaml and task.yaml: models, loader, JSON Schema, defaults. Knows nothing of the other folders."""
+"""fleet.yaml and task.yaml: their models, how they are read, and what is said when they are wrong."""
+
+from .compare import differences
+from .fleet import FleetConfig
+from .gpus import GpuWish
+from .loader import load_fleet, load_task, parse_fleet, parse_task
+from .problems import ConfigError, Problem
+from .task import TaskSpec
+from .units import Range
+
+__all__ = [
+    "ConfigError",
+    "FleetConfig",
+    "GpuWish",
+    "Problem",
+    "Range",
+    "TaskSpec",
+    "differences",
+    "load_fleet",
+    "load_task",
+    "parse_fleet",
+    "parse_task",
+]

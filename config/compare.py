@@ -1,0 +1,42 @@
+"""What changes between two fleets, one readable line a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .fleet import FleetConfig
+from .problems import print_path
+
+Path = tuple[str | int, ...]
+_ABSENT: Any = object()
+
+
+def differences(old: FleetConfig, new: FleetConfig) -> list[str]:
+    """``~ pools.gpu.instances: 0..2 -> 0..4``, ``+`` for new, ``-`` for what goes; empty if equal."""
+    return list(_changes(old.to_dict(), new.to_dict(), ()))
+
+
+def _changes(old: Any, new: Any, path: Path) -> Iterator[str]:
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _changes(old.get(key, _ABSENT), new.get(key, _ABSENT), (*path, key))
+    elif old is _ABSENT:
+        yield f"+ {print_path(path)}: {_shown(new)}"
+    elif new is _ABSENT:
+        yield f"- {print_path(path)}: {_shown(old)}"
+    else:
+        yield f"~ {print_path(path)}: {_shown(old)} -> {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    """`value` as YAML would hold it on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_shown(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

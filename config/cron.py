@@ -1,0 +1,171 @@
+"""Standard five-field cron times, with a time zone, as APScheduler triggers.
+
+APScheduler counts weekdays from Monday and wants both day fields to match; cron counts them from Sunday and
+takes either. People write cron, so cron's meaning holds: weekdays are passed on by name, and two restricted
+day fields become two triggers joined by "or".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from itertools import product
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.combining import OrTrigger
+from apscheduler.triggers.cron import CronTrigger
+
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MAX_CRON_CHARACTERS = 200
+MAX_DAYS_BACK = 9 * 366
+"""Longer than the longest gap between two leap days."""
+LONGEST_MONTH_DAYS = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+_ITEM = re.compile(r"(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d{1,2}))?")
+_MACROS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * sun",
+    "@monthly": "0 0 1 * *",
+}
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    low: int
+    high: int
+    words: tuple[str, ...] = ()
+
+    def number(self, text: str) -> int:
+        if text in self.words:
+            return self.words.index(text) + self.low
+        if not text.isdigit() or not self.low <= int(text) <= self.high:
+            names = f" or {self.words[0]}..{self.words[-1]}" if self.words else ""
+            raise ValueError(f"'{text}' is not a {self.name} ({self.low}..{self.high}{names})")
+        return int(text)
+
+
+_FIELDS = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of the month", 1, 31),
+    _Field("month", 1, 12, MONTHS),
+    _Field("day of the week", 0, 7, WEEKDAYS),
+)
+
+
+@dataclass(frozen=True)
+class CronTimes:
+    """The numbers each field allows; weekdays are 0 (Sunday) to 6. `any_*` tells a star from all numbers."""
+
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    any_day: bool
+    any_weekday: bool
+
+    def on_day(self, day: date) -> bool:
+        """Whether any time falls on `day`: of two restricted day fields either will do."""
+        in_month, in_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        either = in_month or in_week if not (self.any_day or self.any_weekday) else in_month and in_week
+        return day.month in self.months and either
+
+
+@lru_cache(maxsize=1024)
+def parse_cron(text: str) -> CronTimes:
+    """Read ``minute hour day month weekday``. Raises ValueError that names the field at fault."""
+    if len(text) > MAX_CRON_CHARACTERS:
+        raise ValueError(f"a cron time of more than {MAX_CRON_CHARACTERS} characters")
+    parts = _MACROS.get(text.strip().lower(), text).lower().split()
+    if len(parts) != len(_FIELDS):
+        raise ValueError(
+            f"'{text}' has {len(parts)} fields, cron needs 5: minute hour day month weekday, "
+            "as in 0 9 * * mon-fri"
+        )
+    minutes, hours, days, months, weekdays = (
+        frozenset(number for item in part.split(",") for number in _numbers(field, item))
+        for field, part in zip(_FIELDS, parts, strict=True)
+    )
+    times = CronTimes(
+        minutes,
+        hours,
+        days,
+        months,
+        frozenset(day % 7 for day in weekdays),
+        any_day=parts[2].startswith("*"),
+        any_weekday=parts[4].startswith("*"),
+    )
+    if times.any_weekday and all(min(days) > LONGEST_MONTH_DAYS.get(month, 31) for month in months):
+        raise ValueError(f"'{text}' never happens: no such day in that month")
+    return times
+
+
+def _numbers(field: _Field, item: str) -> range:
+    match = _ITEM.fullmatch(item)
+    if match is None:
+        raise ValueError(f"'{item}' is not a {field.name}; write *, a number, 1-5, */15 or 1,3,5")
+    first, last, step = match.groups()
+    if step in {"0", "00"}:
+        raise ValueError(f"'{item}' steps by 0 in the {field.name}")
+    if first == "*":
+        return range(
+            field.low, min(field.high, 6 if field.words is WEEKDAYS else field.high) + 1, int(step or 1)
+        )
+    low = field.number(first)
+    high = field.number(last) if last else (field.high if step else low)
+    if high < low and field.words is WEEKDAYS:
+        high += 7
+    if high < low:
+        raise ValueError(f"'{item}' runs backwards in the {field.name}")
+    return range(low, high + 1, int(step or 1))
+
+
+def cron_trigger(text: str, timezone: str) -> BaseTrigger:
+    """An APScheduler trigger that fires at the standard-cron times of `text` in `timezone` (an IANA name)."""
+    times = parse_cron(text)
+    days = {"day": _listed(times.days)}
+    weekdays = {"day_of_week": ",".join(WEEKDAYS[day] for day in sorted(times.weekdays))}
+    if times.any_day or times.any_weekday:
+        return _one_trigger(times, timezone, {**days, **weekdays})
+    return OrTrigger([_one_trigger(times, timezone, days), _one_trigger(times, timezone, weekdays)])
+
+
+def last_cron_time(text: str, timezone: str, now: datetime) -> datetime | None:
+    """The newest time of `text` that is not after `now` (time zone aware); None if none in nine years.
+
+    A wall time that a clock change skips counts as the moment just after the gap; one that comes twice
+    counts once, the first time.
+    """
+    times, zone = parse_cron(text), ZoneInfo(timezone)
+    today = now.astimezone(zone).date()
+    for days_back in range(MAX_DAYS_BACK):
+        day = today - timedelta(days=days_back)
+        if not times.on_day(day):
+            continue
+        for hour, minute in product(sorted(times.hours, reverse=True), sorted(times.minutes, reverse=True)):
+            moment = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).astimezone(UTC)
+            if moment <= now:
+                return moment
+    return None
+
+
+def _one_trigger(times: CronTimes, timezone: str, days: dict[str, str]) -> CronTrigger:
+    return CronTrigger(
+        second=0,
+        minute=_listed(times.minutes),
+        hour=_listed(times.hours),
+        month=_listed(times.months),
+        timezone=timezone,
+        **days,
+    )
+
+
+def _listed(numbers: frozenset[int]) -> str:
+    return ",".join(str(number) for number in sorted(numbers))
