@@ -1,8 +1,8 @@
 """How records reach the server: the agent, the SDK outside the fleet, and `hostler sync` all speak this.
 
 Plain JSON or bytes, described once for both sides (standard library only, Python 3.9). Every route but `CREATE`
-takes the task's own token (`Authorization: Bearer`) or the agent's credential; 409 with code `STALE_GENERATION` = somebody else
-holds this task now: stop writing.
+takes the task's own token (`Authorization: Bearer`) or the agent's credential; 409 with code `STALE_GENERATION` means
+that somebody else holds this task now: stop writing.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The pure core: takes values and gives values; no clock, no chance, no I/O, no logging."""
+"""The pure core: values in, values out. No clock, no chance, no I/O, no logging."""

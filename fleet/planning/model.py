@@ -124,6 +124,8 @@ class PoolPolicy:
     spread_zones: int
     spread_types: int
     warm_min: int = 0
+    disk_bytes: int = 0
+    """Disk each machine gets; 0 = not said, then a task's wish for disk is not checked."""
     protected: str = ""
     """Why nothing is launched here until a person re-arms it; empty = armed."""
 
