@@ -52,11 +52,15 @@ workspaces = Table(
 tokens = Table(
     "tokens",
     metadata,
-    Column("hash", String(64), primary_key=True, comment="sha256 hex of the secret; the secret is never kept"),
+    Column(
+        "hash", String(64), primary_key=True, comment="sha256 hex of the secret; the secret is never kept"
+    ),
     Column("workspace", String(64), nullable=False),
     Column("kind", String(16), nullable=False, comment="user | agent | task"),
     Column("actor", String(128), nullable=False),
-    Column("role", String(32), nullable=False, comment="admin | member | viewer; agents and tasks: their kind"),
+    Column(
+        "role", String(32), nullable=False, comment="admin | member | viewer; agents and tasks: their kind"
+    ),
     Column("instance_id", String(64), comment="agent credentials reach this instance only"),
     Column("task_id", BigId, comment="task credentials reach this task only"),
     Column("generation", Integer),
@@ -72,7 +76,9 @@ tasks = Table(
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
     Column("workspace", String(64), nullable=False),
-    Column("uid", String(64), nullable=False, comment="client-made, so that a repeated create is the same task"),
+    Column(
+        "uid", String(64), nullable=False, comment="client-made, so that a repeated create is the same task"
+    ),
     Column("project", String(128), nullable=False),
     Column("name", String(256), nullable=False),
     Column("queue", String(64), comment="None: recorded only, never queued (a run outside the fleet)"),
@@ -96,16 +102,35 @@ tasks = Table(
     Column("attempt", Integer, nullable=False, default=0, comment="counted at claim"),
     Column("instance_id", String(64), comment="who holds the lease"),
     Column("lease_until", Double),
-    Column("stop_reason", String(64), comment="set by stop or preemption; handed to the agent at its next contact"),
+    Column(
+        "stop_reason",
+        String(64),
+        comment="set by stop or preemption; handed to the agent at its next contact",
+    ),
     Column("preempted", Integer, nullable=False, default=0),
     Column("infra", Integer, nullable=False, default=0),
     Column("errors", Integer, nullable=False, default=0),
+    Column("requeues", Integer, nullable=False, default=0, comment="free ones, asked for by its exit code"),
+    Column(
+        "attempt_base", Integer, nullable=False, default=0, comment="attempts before a person requeued it"
+    ),
+    Column(
+        "need", Text, nullable=False, default="", comment="canonical resources, compared at claim; '' = any"
+    ),
+    Column("placed_at", Double, comment="its place among equals of a queue; kept through automatic retries"),
+    Column("queue_until", Double, comment="end of timeout.queue of the present wait"),
     Column("exit_code", Integer),
     Column("exit_reason", String(64)),
     Column("message", Text),
     UniqueConstraint("workspace", "uid"),
 )
-Index("ix_tasks_claim", tasks.c.state, tasks.c.queue, tasks.c.priority.desc(), tasks.c.queued_at, tasks.c.id)
+Index("ix_tasks_claim", tasks.c.state, tasks.c.queue, tasks.c.priority.desc(), tasks.c.placed_at, tasks.c.id)
+Index(
+    "ix_tasks_queue_until",
+    tasks.c.queue_until,
+    sqlite_where=tasks.c.queue_until.is_not(None),
+    postgresql_where=tasks.c.queue_until.is_not(None),
+)
 Index("ix_tasks_workspace_id", tasks.c.workspace, tasks.c.id)
 Index("ix_tasks_lease_until", tasks.c.state, tasks.c.lease_until)
 Index("ix_tasks_instance_id", tasks.c.instance_id)
@@ -121,7 +146,9 @@ attempts = Table(
     Column("claimed_at", Double, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),
-    Column("outcome", String(32), comment="completed | failed | preempted | infra | stopped | requeued | lost"),
+    Column(
+        "outcome", String(32), comment="completed | failed | preempted | infra | stopped | requeued | lost"
+    ),
     Column("exit_code", Integer),
     Column("exit_reason", String(64)),
     Column("message", Text),
@@ -192,7 +219,9 @@ journal_marks = Table(
     Column("rank", Integer, primary_key=True),
     Column("segment", String(64), primary_key=True),
     Column("offset", BigInteger, nullable=False, comment="bytes of the segment that are durably taken in"),
-    Column("broken", Integer, nullable=False, default=0, comment="records skipped because their checksum failed"),
+    Column(
+        "broken", Integer, nullable=False, default=0, comment="records skipped because their checksum failed"
+    ),
 )
 
 blobs = Table(

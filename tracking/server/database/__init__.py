@@ -1,0 +1,8 @@
+"""The one database: engines, the single writer with group commit, migrations, and the tables of the record."""
+
+from __future__ import annotations
+
+from .core import Database
+from .errors import DatabaseClosed, StorageFull, WriterBusy
+
+__all__ = ["Database", "DatabaseClosed", "StorageFull", "WriterBusy"]
