@@ -42,9 +42,8 @@ instances = Table(
     Column("drain_at", Double),
     Column("terminate_asked_at", Double, comment="first time"),
     Column("terminate_calls", Integer, nullable=False, default=0),
-    Column(
-        "terminate_accepted_at", Double, comment="the cloud said yes (or that it knows none); not yet gone"
-    ),
+    Column("terminate_accepted_at", Double, comment="the cloud took our request; not yet proof of the end"),
+    Column("not_found_at", Double, comment="terminate said it knows no such ref; a later listing must confirm"),
     Column("terminate_alerted_at", Double, comment="when people were told that it can't be ended; once"),
     Column("terminated_at", Double),
     Column("seen_at", Double, comment="last time its cloud listed it"),
@@ -54,6 +53,7 @@ instances = Table(
     Column("join_expires_at", Double),
     Column("join_burned_at", Double),
     Column("inventory", JSON, comment="what the agent found: cpus, memory, gpus, disk, python, versions"),
+    Column("counted_at", Double, comment="when its failed boot was counted against its pool and offering"),
     Column("preempt_at", Double, comment="when the cloud said that it takes the machine back"),
     Column("version", Integer, nullable=False, default=1),
     UniqueConstraint("provider", "ref"),
@@ -83,6 +83,7 @@ pool_state = Table(
     Column("bootstrap_failures", Integer, nullable=False, default=0, comment="in a row"),
     Column("protected_since", Double),
     Column("protected_reason", Text),
+    Column("rearmed_at", Double, comment="failures before it do not count"),
 )
 
 decisions = Table(
