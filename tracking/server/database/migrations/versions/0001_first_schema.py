@@ -396,7 +396,13 @@ def _fleet() -> None:
             "terminate_accepted_at",
             sa.Double(),
             nullable=True,
-            comment="the cloud said yes (or that it knows none); not yet gone",
+            comment="the cloud took our request; not yet proof of the end",
+        ),
+        sa.Column(
+            "not_found_at",
+            sa.Double(),
+            nullable=True,
+            comment="terminate said it knows no such ref; a later listing must confirm",
         ),
         sa.Column(
             "terminate_alerted_at",
@@ -418,6 +424,12 @@ def _fleet() -> None:
             sa.JSON(),
             nullable=True,
             comment="what the agent found: cpus, memory, gpus, disk, python, versions",
+        ),
+        sa.Column(
+            "counted_at",
+            sa.Double(),
+            nullable=True,
+            comment="when its failed boot was counted against its pool and offering",
         ),
         sa.Column(
             "preempt_at",
@@ -456,6 +468,7 @@ def _fleet() -> None:
         sa.Column("bootstrap_failures", sa.Integer(), nullable=False, comment="in a row"),
         sa.Column("protected_since", sa.Double(), nullable=True),
         sa.Column("protected_reason", sa.Text(), nullable=True),
+        sa.Column("rearmed_at", sa.Double(), nullable=True, comment="failures before it do not count"),
         sa.PrimaryKeyConstraint("workspace", "pool", name="pk_pool_state"),
     )
     op.create_table(
