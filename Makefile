@@ -71,7 +71,7 @@ clean: ## remove the virtual environment and everything that was built
 MADE_FOR := $(shell cat $(RUN_STAMP) 2>/dev/null)
 ifneq ($(MADE_FOR),)
 ifneq ($(MADE_FOR),$(CURDIR))
-$(shell rm -rf $(VENV))
+.PHONY: $(BIN)/python $(RUN_STAMP) $(DEV_STAMP)
 endif
 endif
 
@@ -79,6 +79,7 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "hostler needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) has no venv module. On Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): pyproject.toml $(LOCK) | $(BIN)/python
