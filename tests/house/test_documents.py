@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hostler.config import load_fleet, load_task, parse_fleet
 from house import checkout
 
 DOCUMENTS = [path for path in checkout.files() if path.suffix == ".md"]
@@ -51,3 +52,24 @@ def test_the_lock_pins_plain_versions_of_everything_that_development_names() -> 
         for line in extras[extra]
     }
     assert asked - names == set()
+
+
+def test_the_fleet_yaml_of_the_readme_is_valid_as_it_stands() -> None:
+    (text,) = re.findall(
+        r"<<'YAML'\n(.*?)^YAML$", (checkout.ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert set(parse_fleet(text, "README.md", {}).providers) == {"aws"}
+
+
+def test_make_up_starts_on_a_valid_fleet_yaml() -> None:
+    (path,) = re.findall(r"^CONFIG \?= (\S+)$", (checkout.ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert load_fleet(checkout.ROOT / path, {}).pools
+
+
+@pytest.mark.parametrize(
+    "path", sorted((checkout.ROOT / "examples").glob("*.task.yaml")), ids=lambda path: path.name
+)
+def test_an_example_task_runs_the_program_it_is_named_after(path: Path) -> None:
+    program = path.name.replace(".task.yaml", ".py")
+    assert load_task(path, {}).run[:2] == ("python", program)
+    assert (path.parent / program).is_file()
