@@ -56,11 +56,11 @@ def create(
     parent_id: int | None = None,
     generation: int = 0,
     attempt: int = 0,
-) -> tuple[Row, bool]:
-    """Add a task; where (workspace, uid) is known already, nothing changes. Returns it and whether it is new."""
+) -> Row:
+    """Add a task and return it; where (workspace, uid) is known already, that one comes back unchanged."""
     known = by_uid(conn, workspace, uid)
     if known is not None:
-        return known, False
+        return known
     row = {
         "workspace": workspace,
         "uid": uid,
@@ -85,7 +85,7 @@ def create(
     assert key is not None
     made = get(conn, workspace, int(key[0]))
     assert made is not None
-    return made, True
+    return made
 
 
 def get(conn: Connection, workspace: str, task_id: int) -> Row | None:

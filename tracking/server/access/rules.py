@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..problems import Problem
 
 READS = frozenset({"tasks:read", "fleet:read", "events:read"})
-MEMBER = READS | {"tasks:write", "record:write", "blobs:write"}
+MEMBER = READS | {"tasks:write", "blobs:write"}
 ADMIN = MEMBER | {"fleet:write", "config:write", "admin"}
 BY_ROLE = {"viewer": READS, "member": MEMBER, "admin": ADMIN}
 AGENT = frozenset({"agent:act", "record:read", "record:write"})

@@ -131,6 +131,7 @@ Index(
     sqlite_where=tasks.c.queue_until.is_not(None),
     postgresql_where=tasks.c.queue_until.is_not(None),
 )
+Index("ix_tasks_code_digest", tasks.c.code_digest)
 Index("ix_tasks_workspace_id", tasks.c.workspace, tasks.c.id)
 Index("ix_tasks_lease_until", tasks.c.state, tasks.c.lease_until)
 Index("ix_tasks_instance_id", tasks.c.instance_id)
@@ -154,6 +155,7 @@ attempts = Table(
     Column("message", Text),
     Column("lost_seconds", Double, comment="work since the last checkpoint that has to be done again"),
     Column("usd_per_hour", Double, comment="price of the instance when claimed"),
+    Column("environment", JSON, comment="captured by the SDK: git, packages, host, argv"),
     Column("share", Double, nullable=False, default=1.0, comment="part of the instance this attempt held"),
 )
 Index("ix_attempts_instance_id", attempts.c.instance_id)
@@ -180,6 +182,7 @@ metrics = Table(
     Column("last", Double, comment="NaN and infinities: see *_text"),
     Column("last_text", String(8), comment="nan | inf | -inf where a float column cannot hold it"),
     Column("last_step", BigInteger),
+    Column("last_attempt", Integer, nullable=False, default=0),
     Column("min", Double),
     Column("max", Double),
     Column("updated_at", Double, nullable=False),
@@ -222,6 +225,13 @@ journal_marks = Table(
     Column(
         "broken", Integer, nullable=False, default=0, comment="records skipped because their checksum failed"
     ),
+    Column(
+        "skipped",
+        Integer,
+        nullable=False,
+        default=0,
+        comment="whole records of kinds this server does not know",
+    ),
 )
 
 blobs = Table(
@@ -250,6 +260,7 @@ artifacts = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("workspace", "task_id", "name", "version"),
 )
+Index("ix_artifacts_digest", artifacts.c.digest)
 Index("ix_artifacts_task_id", artifacts.c.task_id, artifacts.c.type, artifacts.c.id)
 
 events = Table(

@@ -176,6 +176,7 @@ def _tasks() -> None:
         ["state", "queue", sa.literal_column("priority DESC"), "placed_at", "id"],
         unique=False,
     )
+    op.create_index("ix_tasks_code_digest", "tasks", ["code_digest"], unique=False)
     op.create_index("ix_tasks_instance_id", "tasks", ["instance_id"], unique=False)
     op.create_index("ix_tasks_lease_until", "tasks", ["state", "lease_until"], unique=False)
     op.create_index(
@@ -213,6 +214,9 @@ def _tasks() -> None:
             comment="work since the last checkpoint that has to be done again",
         ),
         sa.Column("usd_per_hour", sa.Double(), nullable=True, comment="price of the instance when claimed"),
+        sa.Column(
+            "environment", sa.JSON(), nullable=True, comment="captured by the SDK: git, packages, host, argv"
+        ),
         sa.Column("share", sa.Double(), nullable=False, comment="part of the instance this attempt held"),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name="fk_attempts_task_id_tasks"),
         sa.PrimaryKeyConstraint("task_id", "number", name="pk_attempts"),
@@ -247,6 +251,7 @@ def _series_and_files() -> None:
             comment="nan | inf | -inf where a float column cannot hold it",
         ),
         sa.Column("last_step", sa.BigInteger(), nullable=True),
+        sa.Column("last_attempt", sa.Integer(), nullable=False),
         sa.Column("min", sa.Double(), nullable=True),
         sa.Column("max", sa.Double(), nullable=True),
         sa.Column("updated_at", sa.Double(), nullable=False),
@@ -296,6 +301,12 @@ def _series_and_files() -> None:
         sa.Column(
             "broken", sa.Integer(), nullable=False, comment="records skipped because their checksum failed"
         ),
+        sa.Column(
+            "skipped",
+            sa.Integer(),
+            nullable=False,
+            comment="whole records of kinds this server does not know",
+        ),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name="fk_journal_marks_task_id_tasks"),
         sa.PrimaryKeyConstraint("task_id", "attempt", "rank", "segment", name="pk_journal_marks"),
     )
@@ -327,6 +338,7 @@ def _series_and_files() -> None:
             "workspace", "task_id", "name", "version", name="uq_artifacts_workspace_task_id_name_version"
         ),
     )
+    op.create_index("ix_artifacts_digest", "artifacts", ["digest"], unique=False)
     op.create_index("ix_artifacts_task_id", "artifacts", ["task_id", "type", "id"], unique=False)
 
 
