@@ -9,17 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
 
 from ...providers.base import Gpu, Market, Offer
 from ...tracking.server import events
-from ..planning.lifecycle import LEGAL_INSTANCE, LIVE_INSTANCE
+from ...tracking.server.database.schema import tasks
+from ..planning.lifecycle import HOLDING_TASK, LEGAL_INSTANCE, LIVE_INSTANCE
 from ..planning.model import InstanceState
 from .schema import instances
 
 ACTOR: Final = "hostler"
 """Who is named in events that nobody asked for: the control loop itself."""
+BOOT_FAILED: Final = "BOOTSTRAP_FAILED"
+"""Reason of an instance whose agent said, or whose end showed, that it could not start."""
+BOOT_TIMED_OUT: Final = "BOOTSTRAP_TIMEOUT"
+"""Reason of an instance that did not join in time."""
 MAX_PAGE: Final = 1_000
+HOLDING: Final = tuple(sorted(state.value for state in HOLDING_TASK))
 
 _STAMPS: Final[Mapping[InstanceState, tuple[str, ...]]] = {
     InstanceState.BOOTING: ("launched_at",),
@@ -114,11 +120,13 @@ def advance(
     reason: str | None = None,
     message: str | None = None,
     actor: str = ACTOR,
+    idle_only: bool = False,
     **values: Any,
 ) -> bool:
     """Move an instance to `to` if it is in a state from which that is legal (and in `expect`, if given).
 
-    `values` are further columns set in the same statement. True if it moved; False if someone else was
+    With `idle_only` it moves only while it holds no lease: a lease taken a moment ago wins. `values` are
+    further columns set in the same statement. True if it moved; False if someone else was
     first or the row is unknown: then nothing changed and no event was written.
     """
     sources = [state for state, reachable in LEGAL_INSTANCE.items() if to in reachable and state is not to]
@@ -132,12 +140,13 @@ def advance(
         columns["reason"] = reason
     if message is not None:
         columns["message"] = message
-    moved = conn.execute(
-        update(instances)
-        .where(instances.c.id == instance_id, instances.c.state.in_([state.value for state in sources]))
-        .values(**{**columns, **values})
-        .returning(instances.c.workspace)
-    ).first()
+    statement = update(instances).where(
+        instances.c.id == instance_id, instances.c.state.in_([state.value for state in sources])
+    )
+    if idle_only:
+        holds = exists().where(tasks.c.instance_id == instance_id, tasks.c.state.in_(HOLDING))
+        statement = statement.where(~holds)
+    moved = conn.execute(statement.values(**{**columns, **values}).returning(instances.c.workspace)).first()
     if moved is None:
         return False
     _tell(

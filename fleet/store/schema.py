@@ -43,7 +43,9 @@ instances = Table(
     Column("terminate_asked_at", Double, comment="first time"),
     Column("terminate_calls", Integer, nullable=False, default=0),
     Column("terminate_accepted_at", Double, comment="the cloud took our request; not yet proof of the end"),
-    Column("not_found_at", Double, comment="terminate said it knows no such ref; a later listing must confirm"),
+    Column(
+        "not_found_at", Double, comment="terminate said it knows no such ref; a later listing must confirm"
+    ),
     Column("terminate_alerted_at", Double, comment="when people were told that it can't be ended; once"),
     Column("terminated_at", Double),
     Column("seen_at", Double, comment="last time its cloud listed it"),
