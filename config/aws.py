@@ -109,7 +109,7 @@ class AwsProvider(Settings):
 
     type: Literal["aws"]
     auth: AwsAuth = AwsAuth()
-    regions: Annotated[tuple[Region, ...], AfterValidator(no_duplicates), Field(min_length=1, max_length=50)]
+    regions: Annotated[tuple[Region, ...], Field(min_length=1, max_length=50), AfterValidator(no_duplicates)]
     endpoint_url: Annotated[Text, AfterValidator(check_web_url)] | None = None
     subnets: IdsByRegion = Field(default_factory=dict)
     security_groups: IdsByRegion = Field(default_factory=dict)

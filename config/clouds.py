@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from .fields import Gpus, Settings, Size, Text, Texts, Whole
+from .fields import Gpus, Settings, Size, Text, Texts, Whole, as_list
 
-AtLeastOne = Annotated[Texts, Field(min_length=1)]
+AtLeastOne = Annotated[tuple[Text, ...], Field(min_length=1, max_length=100), BeforeValidator(as_list)]
 
 
 class GcpAuth(Settings):

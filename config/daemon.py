@@ -15,7 +15,8 @@ from .fields import Duration, Settings, Size, Text
 DEFAULT_LISTEN = "127.0.0.1:8480"
 DEFAULT_STATE = "sqlite:///.hostler/state.db"
 MIN_TICK_SECONDS = 0.05
-MAX_TICK_SECONDS = 300.0
+MAX_TICK_SECONDS = 60.0
+"""The watchdog of the systemd unit is pinged once a tick and waits two minutes."""
 MIN_LEASE_TTL_SECONDS = 0.5
 MIN_MAX_BODY_BYTES = 64 * 1024
 HEARTBEATS_PER_LEASE = 4
@@ -105,7 +106,7 @@ class Daemon(Settings):
     @model_validator(mode="after")
     def _times_fit_together(self) -> Daemon:
         if not MIN_TICK_SECONDS <= self.tick <= MAX_TICK_SECONDS:
-            raise ValueError(f"tick must be between 50ms and 5m, not {self.tick:g}s")
+            raise ValueError(f"tick must be between 50ms and 1m, not {self.tick:g}s")
         if self.lease_ttl < MIN_LEASE_TTL_SECONDS:
             raise ValueError(f"lease_ttl must be at least 500ms, not {self.lease_ttl:g}s")
         if not 0 < self.heartbeat <= self.lease_ttl / 2:

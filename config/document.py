@@ -237,6 +237,8 @@ def _in_our_words(error: MarkedYAMLError, text: str, line: int) -> str:
     around = lines[max(0, line - 2) : line]
     if any(re.match(r" *\t", written) for written in around):
         return "a tab indents this line; YAML wants spaces"
+    if any(re.search(r"[{\[].*\$\{", written) for written in around):
+        return "not valid YAML: inside {...} and [...] write variables in quotes, as in '${NAME}'"
     problem = (error.problem or "the text is not YAML").rstrip(".")
     context = f" {error.context}" if error.context else ""
     return f"not valid YAML: {problem}{context}"

@@ -103,12 +103,26 @@ def _at_least(value: object) -> units.Range:
     return units.Range(numbers.min) if open_ended else numbers
 
 
-Whole = Annotated[int, BeforeValidator(_not_a_bool), Field(ge=0, le=MAX_WHOLE)]
+# Bounds stand before the function in each of these: after it pydantic would leave them out of the JSON Schema.
+NOT_A_BOOL = BeforeValidator(_not_a_bool)
+Whole = Annotated[int, Field(ge=0, le=MAX_WHOLE), NOT_A_BOOL]
+Positive = Annotated[int, Field(ge=1, le=MAX_WHOLE), NOT_A_BOOL]
 Text = Annotated[str, BeforeValidator(number_to_text), Field(max_length=MAX_TEXT_CHARACTERS)]
-Name = Annotated[str, BeforeValidator(number_to_text), AfterValidator(_check_name)]
-Word = Annotated[str, BeforeValidator(number_to_text)]
+Name = Annotated[
+    str,
+    BeforeValidator(number_to_text),
+    AfterValidator(_check_name),
+    WithJsonSchema(
+        {"type": ["string", "number"], "pattern": f"^{_NAME.pattern}$", "maxLength": MAX_NAME_CHARACTERS}
+    ),
+]
+Word = Annotated[str, BeforeValidator(number_to_text), WithJsonSchema({"type": ["string", "number"]})]
 """Text of any length; its user bounds it."""
-VariableName = Annotated[str, AfterValidator(_check_variable)]
+VariableName = Annotated[
+    str,
+    AfterValidator(_check_variable),
+    WithJsonSchema({"type": "string", "pattern": f"^{_VARIABLE.pattern}$"}),
+]
 TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 Duration = Annotated[
     float,
@@ -186,5 +200,8 @@ def no_duplicates(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
-Names = Annotated[tuple[Name, ...], AfterValidator(no_duplicates), Field(max_length=MAX_LIST_ITEMS)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(as_list), Field(max_length=MAX_LIST_ITEMS)]
+Names = Annotated[
+    tuple[Name, ...], Field(min_length=1, max_length=MAX_LIST_ITEMS), AfterValidator(no_duplicates)
+]
+"""At least one, each once."""
+Texts = Annotated[tuple[Text, ...], Field(max_length=MAX_LIST_ITEMS), BeforeValidator(as_list)]

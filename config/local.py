@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .fields import Gpus, Money, Name, Settings, Size, Whole
+from .fields import Gpus, Money, Name, Positive, Settings, Size, Whole
 from .markets import OfferMarket
 
 DEFAULT_USD_PER_HOUR: dict[OfferMarket, float] = {"spot": 0.003, "on_demand": 0.01}
@@ -19,7 +19,7 @@ class LocalOffer(Settings):
     """An imitated instance type: what its tasks may count on, and its price."""
 
     name: Name
-    cpus: Whole = Field(ge=1)
+    cpus: Positive
     memory: Size
     gpu: Gpus = ()
     market: OfferMarket = "on_demand"
@@ -46,7 +46,7 @@ class LocalProvider(Settings):
     type: Literal["local"]
     root: Path | None = None
     max_instances: Whole = 8
-    cpus: Whole = Field(default=1, ge=1)
+    cpus: Positive = 1
     memory: Size = GIB
     gpus: Gpus = ()
     offers: tuple[LocalOffer, ...] = Field(default=(), max_length=100)
@@ -67,8 +67,14 @@ class LocalProvider(Settings):
         """The offers to sell: those written, or ``local`` on both markets, of `cpus`, `memory` and `gpus`."""
         if self.offers:
             return self.offers
-        size = {"cpus": self.cpus, "memory": self.memory, "gpu": self.gpus}
         return tuple(
-            LocalOffer.model_construct(name="local", market=market, usd_per_hour=price, **size)
+            LocalOffer.model_construct(
+                name="local",
+                cpus=self.cpus,
+                memory=self.memory,
+                gpu=self.gpus,
+                market=market,
+                usd_per_hour=price,
+            )
             for market, price in DEFAULT_USD_PER_HOUR.items()
         )

@@ -10,11 +10,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .cron import cron_trigger, last_cron_time, parse_cron
 from .fields import (
+    NOT_A_BOOL,
     AtLeast,
     Count,
     Duration,
     Gpus,
     Names,
+    Positive,
     Settings,
     Share,
     Size,
@@ -22,7 +24,6 @@ from .fields import (
     Text,
     Texts,
     TimeZone,
-    Whole,
 )
 from .markets import Market
 from .units import Range
@@ -37,6 +38,7 @@ def _check_cron(text: str) -> str:
     return text
 
 
+SpreadCount = Annotated[int, Field(ge=1, le=100), NOT_A_BOOL]
 Cron = Annotated[Text, AfterValidator(_check_cron)]
 
 
@@ -84,8 +86,8 @@ class Fallback(Settings):
 class Spread(Settings):
     """Over how many zones and instance types the pool's instances are kept apart."""
 
-    zones: Annotated[Whole, Field(ge=1, le=100)] = 1
-    types: Annotated[Whole, Field(ge=1, le=100)] = 1
+    zones: SpreadCount = 1
+    types: SpreadCount = 1
 
 
 class WarmWindow(Settings):
@@ -94,7 +96,7 @@ class WarmWindow(Settings):
     cron: Cron
     until: Cron
     tz: TimeZone = "UTC"
-    min: Annotated[Whole, Field(ge=1)]
+    min: Positive
 
     @model_validator(mode="after")
     def _opens_and_closes(self) -> WarmWindow:
@@ -120,7 +122,7 @@ class WarmWindow(Settings):
 class Pool(Settings):
     """`instances` is the range kept; times are seconds, `disk` bytes; empty `offers` accept any machine."""
 
-    providers: Annotated[Names, Field(min_length=1)]
+    providers: Names
     offers: Annotated[tuple[OfferFilter, ...], Field(max_length=MAX_OFFER_FILTERS)] = ()
     market: Market = "spot"
     fallback: Fallback | None = None

@@ -65,16 +65,24 @@ def print_path(path: Path) -> str:
 def problems_of(error: ValidationError, model: type[BaseModel], data: object, file: str) -> list[Problem]:
     """Every mistake pydantic found in `data` on its way to `model`, in our words. At most 100."""
     found = error.errors(include_url=False)
-    # A default worked out from another field says nothing new when that field is at fault.
-    found = [one for one in found if one["type"] != "default_factory_not_called"]
+    found = [one for one in found if not _is_echo(one)]
     problems = [_problem(one, model, data, file) for one in found[:MAX_PROBLEMS]]
     if len(found) > MAX_PROBLEMS:
         problems.append(Problem(file, (), f"and {len(found) - MAX_PROBLEMS} more problems"))
     return problems
 
 
+def _is_echo(error: Any) -> bool:
+    """Whether it only follows from another: a default of a field at fault, a list short of entries at fault."""
+    if error["type"] == "too_short" and hasattr(error["input"], "__len__"):
+        return len(error["input"]) >= int(error["ctx"]["min_length"])
+    return bool(error["type"] == "default_factory_not_called")
+
+
 def _problem(error: Any, model: type[BaseModel], data: object, file: str) -> Problem:
-    path = _path_in_data(error["loc"], data, absent=error["type"] in ("missing", "disagreement"))
+    path = _path_in_data(error["loc"], data, absent=error["type"] == "missing")
+    if error["type"] == "disagreement":
+        path = tuple(error["loc"])
     return Problem(file, path, _message(error, path, model, data))
 
 

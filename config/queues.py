@@ -6,18 +6,18 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from .fields import Duration, Name, Names, Settings, Whole, no_duplicates
+from .fields import NOT_A_BOOL, Duration, Name, Names, Settings, no_duplicates
 from .limits import Spend
 from .markets import Market
 
 DEFAULT_PRIORITY = 50
-Priority = Annotated[Whole, Field(le=100)]
+Priority = Annotated[int, Field(ge=0, le=100), NOT_A_BOOL]
 
 
 class Queue(Settings):
     """Higher `priority` (0..100) goes first; pools are tried in order; `market` overrides the pool's."""
 
-    pools: Annotated[Names, Field(min_length=1)]
+    pools: Names
     priority: Priority = DEFAULT_PRIORITY
     market: Market | None = None
     target_wait: Duration | None = None

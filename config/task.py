@@ -12,17 +12,17 @@ from . import unsupported
 from .environments import Environment
 from .fields import (
     MAX_NAME_CHARACTERS,
+    NOT_A_BOOL,
     AtLeast,
     Duration,
     Gpus,
     Name,
+    Positive,
     Settings,
     Size,
     SizeRange,
     Text,
-    Texts,
     VariableName,
-    Whole,
     Word,
     as_list,
     either,
@@ -94,8 +94,11 @@ Environ = Annotated[
     dict[VariableName, Annotated[Word, AfterValidator(_no_nul), Field(max_length=MAX_COMMAND_CHARACTERS)]],
     Field(max_length=MAX_ENVIRON),
 ]
+Tags = Annotated[
+    tuple[Text, ...], Field(max_length=MAX_TAGS), BeforeValidator(as_list), AfterValidator(no_duplicates)
+]
 Uri = Annotated[Text, Field(pattern=r"^[a-z][a-z0-9+.-]*://\S+$")]
-Retries = Annotated[Whole, Field(le=MAX_RETRIES)]
+Retries = Annotated[int, Field(ge=0, le=MAX_RETRIES), NOT_A_BOOL]
 
 
 class Code(Settings):
@@ -162,8 +165,8 @@ class TaskSpec(Document):
     preempt: Preempt = Preempt()
     priority: Priority | None = None
     market: Market | None = None
-    tags: Annotated[Texts, AfterValidator(no_duplicates), Field(max_length=MAX_TAGS)] = ()
-    nodes: Annotated[Whole, Field(ge=1)] = 1
+    tags: Tags = ()
+    nodes: Positive = 1
     env: Environment | None = None
     inputs: dict[VariableName, Uri] = Field(default_factory=dict)
     secrets: Annotated[tuple[VariableName, ...], BeforeValidator(as_list)] = ()

@@ -35,7 +35,10 @@ def _starts_with(word: str) -> Callable[[object], bool]:
 
 
 def _above_one(value: object) -> bool:
-    return not isinstance(value, bool) and str(value).isdigit() and int(str(value)) > 1
+    try:
+        return float(str(value)) > 1
+    except ValueError:
+        return False
 
 
 FLEET = (
