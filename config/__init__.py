@@ -1,6 +1,6 @@
 """fleet.yaml and task.yaml: their models, how they are read, and what is said when they are wrong."""
 
-from .compare import differences
+from .compare import differences, needs_restart
 from .fleet import FleetConfig
 from .gpus import GpuWish
 from .loader import load_fleet, load_task, parse_fleet, parse_task
@@ -18,6 +18,7 @@ __all__ = [
     "differences",
     "load_fleet",
     "load_task",
+    "needs_restart",
     "parse_fleet",
     "parse_task",
 ]

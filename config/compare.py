@@ -9,12 +9,18 @@ from .fleet import FleetConfig
 from .problems import print_path
 
 Path = tuple[str | int, ...]
+RESTART_KEYS = ("state", "listen", "tls", "data_dir")
 _ABSENT: Any = object()
 
 
 def differences(old: FleetConfig, new: FleetConfig) -> list[str]:
     """``~ pools.gpu.instances: 0..2 -> 0..4``, ``+`` for new, ``-`` for what goes; empty if equal."""
     return list(_changes(old.to_dict(), new.to_dict(), ()))
+
+
+def needs_restart(old: FleetConfig, new: FleetConfig) -> list[str]:
+    """Dotted keys that differ and are read at start only: a running daemon can't take them over."""
+    return [f"daemon.{key}" for key in RESTART_KEYS if getattr(old.daemon, key) != getattr(new.daemon, key)]
 
 
 def _changes(old: Any, new: Any, path: Path) -> Iterator[str]:

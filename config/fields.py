@@ -44,6 +44,8 @@ def number_to_text(value: object) -> object:
     if isinstance(value, bool):
         quoted = str(value).lower()
         raise ValueError(f"{quoted} must be in quotes to be text: '{quoted}'")
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("has half a character (a lone surrogate), which no file or database can hold")
     return repr(value) if isinstance(value, int | float) else value
 
 

@@ -45,7 +45,7 @@ class Problem:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"
         dotted = print_path(self.path)
-        return f"{place}: {dotted}: {self.message}" if dotted else f"{place}: {self.message}"
+        return _on_one_line(f"{place}: {dotted}: {self.message}" if dotted else f"{place}: {self.message}")
 
 
 class ConfigError(ValueError):
@@ -54,6 +54,14 @@ class ConfigError(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _on_one_line(text: str) -> str:
+    """`text` with line ends, control characters and lone surrogates as escapes: keys may hold anything."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def print_path(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostler.config import FleetConfig, differences, parse_fleet
+from hostler.config import FleetConfig, differences, needs_restart, parse_fleet
 
 SMALL = """\
 providers: {here: {type: local}}
@@ -35,3 +35,9 @@ def test_what_comes_and_what_goes_are_told_apart() -> None:
 def test_a_limit_that_is_lifted_is_a_loss() -> None:
     capped = parse_fleet(SMALL + "limits: {instances: 5}\n", variables={})
     assert differences(capped, fleet()) == ["- limits.instances: 5"]
+
+
+def test_what_is_read_at_start_only_needs_a_restart() -> None:
+    moved = parse_fleet(SMALL + "daemon: {listen: '127.0.0.1:9000', tick: 5s}\n", variables={})
+    assert needs_restart(fleet(), moved) == ["daemon.listen"]
+    assert needs_restart(fleet(), fleet("0..2", "0..4")) == []

@@ -181,3 +181,15 @@ def test_any_json_gives_a_task_or_a_config_error(body: Any) -> None:
         TaskSpec.from_dict(body)
     except ConfigError as error:
         assert error.problems
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"run": "x", "a\nb": 1}, {"run": "x", "\ud800": 1}, {"run": "\ud800"}, {"run": "x", "name": "\x1b[31m"}],
+)
+def test_a_problem_is_one_line_that_can_be_printed(body: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TaskSpec.from_dict(body)
+    (line,) = str(caught.value).splitlines()
+    assert line.encode()
+    assert line.isprintable()
