@@ -138,10 +138,10 @@ def _offers_that_match_nothing(fleet: FleetConfig) -> Disagreements:
 def accepts(entry: OfferFilter, offer: LocalOffer) -> bool:
     """Whether a pool's filter takes a local provider's offer."""
     have = offer.gpu[0] if offer.gpu else None
-    names = {wish.name for wish in entry.gpu}
+    names = entry.gpu_names()
     count = int(have.count) if have else 0
     return (
-        (have.name in names if have else not names)
+        (not names or (have is not None and have.name in names))
         and count in entry.gpu_counts()
         and offer.cpus >= entry.cpus.min
         and offer.memory >= entry.memory.min

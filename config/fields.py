@@ -187,6 +187,13 @@ Gpus = Annotated[
     _text_schema(r"^\s*[A-Za-z0-9]", "A10G:1|L4:1", "A10G:0.5", "none"),
 ]
 """Alternatives, any one of which will do; empty means no GPU."""
+GpusOrAny = Annotated[
+    tuple[GpuWish, ...] | None,
+    PlainValidator(lambda value: None if value is None else parse_gpus(value)),
+    PlainSerializer(lambda gpus: None if gpus is None else print_gpus(gpus), return_type=str | None),
+    _text_schema(r"^\s*[A-Za-z0-9]", "A10G|L4", "none"),
+]
+"""None takes machines with any GPU or none, empty those without one."""
 
 
 def as_list(value: object) -> object:

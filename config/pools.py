@@ -14,7 +14,7 @@ from .fields import (
     AtLeast,
     Count,
     Duration,
-    Gpus,
+    GpusOrAny,
     Names,
     Positive,
     Settings,
@@ -45,10 +45,11 @@ Cron = Annotated[Text, AfterValidator(_check_cron)]
 class OfferFilter(Settings):
     """Machines a pool accepts. `count` is GPUs of one machine; `instance_types` are globs, empty allows all.
 
+    Without `gpu` a machine may have any GPU or none; ``gpu: none`` accepts only those without one.
     `cpus` and `memory` are the least a machine must have.
     """
 
-    gpu: Gpus = ()
+    gpu: GpusOrAny = None
     count: Count | None = None
     cpus: AtLeast = Range(0)
     memory: SizeRange = Range(0)
@@ -56,11 +57,11 @@ class OfferFilter(Settings):
 
     @model_validator(mode="after")
     def _can_match_something(self) -> OfferFilter:
-        if self.count is not None and not self.gpu:
-            raise ValueError("count is a number of GPUs: name them with gpu, or leave count out")
+        if self.count is not None and self.gpu == ():
+            raise ValueError("count is a number of GPUs, and gpu: none has none; remove one of them")
         if self.count is not None and self.count.max == 0:
-            raise ValueError("count 0 matches nothing; leave gpu and count out for machines without a GPU")
-        if any(wish.count != 1 for wish in self.gpu):
+            raise ValueError("count 0 matches nothing; write gpu: none for machines without a GPU")
+        if any(wish.count != 1 for wish in self.gpu or ()):
             raise ValueError(
                 "gpu: names only here; how many a machine has goes in count, such as count: 1..4"
             )
@@ -69,10 +70,16 @@ class OfferFilter(Settings):
         return self
 
     def gpu_counts(self) -> Range:
-        """How many GPUs a machine may have: 0 without `gpu`, at least 1 with it."""
-        if not self.gpu:
+        """How many GPUs a machine may have."""
+        if self.gpu == ():
             return Range(0, 0)
-        return self.count if self.count is not None else Range(1)
+        if self.count is not None:
+            return self.count
+        return Range(1) if self.gpu else Range(0)
+
+    def gpu_names(self) -> tuple[str, ...]:
+        """Names of the GPUs a machine may have; empty where its GPU doesn't matter or must not be."""
+        return tuple(wish.name for wish in self.gpu or ())
 
 
 class Fallback(Settings):

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from hostler.config import ConfigError, FleetConfig, GpuWish, Range
+from hostler.config.agreement import accepts
 from hostler.config.aws import AwsProvider
-from hostler.config.local import LocalProvider
+from hostler.config.local import LocalOffer, LocalProvider
+from hostler.config.pools import OfferFilter
 
 LOCAL = {"type": "local", "max_instances": 4}
 AWS = {"type": "aws", "regions": ["us-east-1"]}
@@ -140,7 +142,7 @@ def test_a_bad_daemon_section_is_refused(daemon: Any, said: str) -> None:
             r"pools.work.providers\[0\]: 'her' is not one of here \(did you mean 'here'",
         ),
         ({"providers": ["here", "here"]}, "'here' is listed twice"),
-        ({"offers": [{"gpu": "none", "count": 2}]}, "count is a number of GPUs"),
+        ({"offers": [{"gpu": "none", "count": 2}]}, "gpu: none has none"),
         ({"offers": [{"gpu": "L4", "count": 0}]}, "count 0 matches nothing"),
         ({"offers": [{"gpu": "L4:2"}]}, "how many a machine has goes in count"),
         ({"offers": [{"gpu": "L5"}]}, "'L5' is not a GPU we know"),
@@ -274,3 +276,27 @@ def test_what_belongs_to_a_region_is_found_by_region() -> None:
 def test_a_bad_aws_provider_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         aws(**settings)
+
+
+@pytest.mark.parametrize(
+    ("entry", "accepted"),
+    [
+        ({}, {"plain", "l4", "t4"}),
+        ({"gpu": "none"}, {"plain"}),
+        ({"gpu": "L4"}, {"l4"}),
+        ({"gpu": "L4|T4"}, {"l4", "t4"}),
+        ({"gpu": "L4|T4", "count": "2.."}, {"t4"}),
+        ({"count": "1.."}, {"l4", "t4"}),
+        ({"cpus": "4.."}, {"l4", "t4"}),
+        ({"memory": "16GiB"}, {"t4"}),
+        ({"instance_types": ["p*", "t?"]}, {"plain", "t4"}),
+    ],
+)
+def test_a_filter_accepts_what_it_says(entry: dict[str, Any], accepted: set[str]) -> None:
+    offers = [
+        LocalOffer.model_validate({"name": "plain", "cpus": 1, "memory": "1GiB"}),
+        LocalOffer.model_validate({"name": "l4", "cpus": 4, "memory": "8GiB", "gpu": "L4:1"}),
+        LocalOffer.model_validate({"name": "t4", "cpus": 8, "memory": "16GiB", "gpu": "T4:2"}),
+    ]
+    wanted = OfferFilter.model_validate(entry)
+    assert {offer.name for offer in offers if accepts(wanted, offer)} == accepted
