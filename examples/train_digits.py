@@ -38,7 +38,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--epoch-seconds", type=float, default=0.0, help="shortest time of an epoch (a pace to watch)"
     )
-    parser.add_argument("--mode", default="auto", help="auto | offline: where the record goes")
+    parser.add_argument(
+        "--resume", default="auto", help="outside the fleet: the id of an interrupted run to go on with"
+    )
     return parser.parse_args(argv)
 
 
@@ -64,7 +66,8 @@ def train_epoch(model: MLPClassifier, data: tuple[np.ndarray, ...]) -> dict[str,
     }
 
 
-def train(args: argparse.Namespace, interruption: Interruption, folder: Path) -> int:
+def train(args: argparse.Namespace, interruption: Interruption, folder: Path) -> bool:
+    """True when the training is done, False when it was asked to stop; each finished epoch is published by then."""
     found = hostler.restore()
     state = joblib.load(found) if found else new_state(args)
     print(f"starting at epoch {state['epoch'] + 1}" + (f" from {found.name}" if found else ""), flush=True)
@@ -75,28 +78,29 @@ def train(args: argparse.Namespace, interruption: Interruption, folder: Path) ->
         began = time.monotonic()
         metrics = train_epoch(state["model"], data)
         state["epoch"] += 1
-        interruption.wait(args.epoch_seconds - (time.monotonic() - began))
         hostler.log(metrics, step=state["epoch"])
-        print(f"epoch {state['epoch']}/{args.epochs} accuracy {metrics['valid/accuracy']:.4f}", flush=True)
         joblib.dump(state, folder / "digits.joblib")
         hostler.checkpoint(folder / "digits.joblib", step=state["epoch"])
+        print(f"epoch {state['epoch']}/{args.epochs} accuracy {metrics['valid/accuracy']:.4f}", flush=True)
+        interruption.wait(args.epoch_seconds - (time.monotonic() - began))
     if state["epoch"] < args.epochs:
-        print(f"asked to stop: checkpoint of epoch {state['epoch']} is published", flush=True)
-        return EXIT_REQUEUE
+        return False
     joblib.dump(state["model"], folder / "model.joblib")
     hostler.log_artifact(
         folder / "model.joblib", name="model", type="model", metadata={"library": "scikit-learn"}
     )
-    return 0
+    return True
 
 
-def main() -> int:
+def main() -> None:
     args = parse()
     interruption = Interruption()
-    hostler.init(project="digits", config=vars(args), mode=args.mode)
-    with tempfile.TemporaryDirectory() as folder:
-        return train(args, interruption, Path(folder))
+    run = hostler.init(project="digits", config=vars(args), resume=args.resume)
+    with run, tempfile.TemporaryDirectory() as folder:
+        if not train(args, interruption, Path(folder)):
+            print(f"asked to stop; outside the fleet --resume {run.id} goes on", flush=True)
+            sys.exit(EXIT_REQUEUE)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -35,7 +35,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--round-seconds", type=float, default=0.0, help="shortest time of a round (a pace to watch)"
     )
-    parser.add_argument("--mode", default="auto", help="auto | offline: where the record goes")
+    parser.add_argument(
+        "--resume", default="auto", help="outside the fleet: the id of an interrupted run to go on with"
+    )
     return parser.parse_args(argv)
 
 
@@ -59,7 +61,8 @@ def grow(model: GradientBoostingClassifier, trees: int, data: tuple[np.ndarray, 
     }
 
 
-def train(args: argparse.Namespace, interruption: Interruption, folder: Path) -> int:
+def train(args: argparse.Namespace, interruption: Interruption, folder: Path) -> bool:
+    """True when the training is done, False when it was asked to stop; each finished round is published by then."""
     found = hostler.restore()
     model = joblib.load(found) if found else new_model(args)
     done = model.n_estimators // args.trees_per_round
@@ -71,28 +74,29 @@ def train(args: argparse.Namespace, interruption: Interruption, folder: Path) ->
         began = time.monotonic()
         metrics = grow(model, args.trees_per_round, data)
         done += 1
-        interruption.wait(args.round_seconds - (time.monotonic() - began))
         hostler.log(metrics, step=done)
-        print(f"round {done}/{args.rounds} accuracy {metrics['valid/accuracy']:.4f}", flush=True)
         joblib.dump(model, folder / "wine.joblib")
         hostler.checkpoint(folder / "wine.joblib", step=done)
+        print(f"round {done}/{args.rounds} accuracy {metrics['valid/accuracy']:.4f}", flush=True)
+        interruption.wait(args.round_seconds - (time.monotonic() - began))
     if done < args.rounds:
-        print(f"asked to stop: checkpoint of round {done} is published", flush=True)
-        return EXIT_REQUEUE
+        return False
     joblib.dump(model, folder / "model.joblib")
     hostler.log_artifact(
         folder / "model.joblib", name="model", type="model", metadata={"library": "scikit-learn"}
     )
-    return 0
+    return True
 
 
-def main() -> int:
+def main() -> None:
     args = parse()
     interruption = Interruption()
-    hostler.init(project="wine", config=vars(args), mode=args.mode)
-    with tempfile.TemporaryDirectory() as folder:
-        return train(args, interruption, Path(folder))
+    run = hostler.init(project="wine", config=vars(args), resume=args.resume)
+    with run, tempfile.TemporaryDirectory() as folder:
+        if not train(args, interruption, Path(folder)):
+            print(f"asked to stop; outside the fleet --resume {run.id} goes on", flush=True)
+            sys.exit(EXIT_REQUEUE)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
