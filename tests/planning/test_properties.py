@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hostler.fleet.planning.explain import CODES
 from hostler.fleet.planning.lifecycle import LEGAL_INSTANCE, LEGAL_TASK, LIVE_INSTANCE, TERMINAL_TASK
@@ -29,7 +30,7 @@ OFFERS = st.lists(
     max_size=6,
     unique_by=lambda one: one.key,
 )
-TASKS = st.lists(
+TASKS: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.builds(
         dict,
         gpu=st.sampled_from(["", "L4", "L4|A10G", "H100"]),
