@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from .database.schema import events
 from .database.writer import EVENTS_WRITTEN
@@ -102,7 +102,7 @@ def prune(conn: Connection, before_time: float) -> int:
 def _filtered(query: Any, kinds: Sequence[str] | None, task_id: int | None, instance_id: str | None) -> Any:
     if kinds:
         exact = [kind for kind in kinds if not kind.endswith(".")]
-        match = events.c.kind.in_(exact)
+        match: ColumnElement[bool] = events.c.kind.in_(exact)
         for prefix in kinds:
             if prefix.endswith("."):
                 match = match | events.c.kind.startswith(prefix, autoescape=True)

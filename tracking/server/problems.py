@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from .database import DatabaseClosed, StorageFull, WriterBusy
 
@@ -81,6 +82,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StorageFull, _on_storage_full)
     app.add_exception_handler(WriterBusy, _on_busy)
     app.add_exception_handler(DatabaseClosed, _on_busy)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -133,6 +135,11 @@ async def _on_busy(_request: Request, error: Exception) -> JSONResponse:
         "send it again a little later",
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     ).response()
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> JSONResponse:
+    # Nobody reads this answer; it only keeps a hung-up upload from being logged as an error of ours.
+    return Problem(400, "DISCONNECTED", "the client went away in the middle of its request").response()
 
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -5,15 +5,15 @@ A task is at once what is queued and what is recorded; how its state moves is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, Text, cast, func, insert, select
 
 from . import cursors
+from .database.encoding import to_json
 from .database.schema import attempts, params, tasks
-from .database.sqlite import to_json
 
 PAGE_MAX = 500
 NAME_CHARS_MAX = 256
@@ -21,6 +21,8 @@ PROJECT_CHARS_MAX = 128
 TAGS_MAX = 100
 TAG_CHARS_MAX = 128
 PARAMS_SHOWN_MAX = 10_000
+
+TERMINAL = frozenset({"completed", "failed", "stopped", "dead"})
 
 Row = dict[str, Any]
 
@@ -124,13 +126,21 @@ def counts(conn: Connection, workspace: str) -> list[tuple[str | None, str, int]
 
 
 def attempts_of(conn: Connection, workspace: str, task_id: int) -> list[Row]:
-    """Attempts of a task, first to last."""
+    """Attempts of a task, first to last, without their captured environments (see `environment_of`)."""
     query = (
-        select(attempts)
+        select(*(column for column in attempts.c if column is not attempts.c.environment))
         .where(attempts.c.workspace == workspace, attempts.c.task_id == task_id)
         .order_by(attempts.c.number)
     )
     return [dict(row) for row in conn.execute(query).mappings()]
+
+
+def environment_of(conn: Connection, workspace: str, task_id: int, attempt: int) -> dict[str, Any]:
+    """What the SDK captured of an attempt: git, packages, host, argv; {} where it captured nothing."""
+    query = select(attempts.c.environment).where(
+        attempts.c.workspace == workspace, attempts.c.task_id == task_id, attempts.c.number == attempt
+    )
+    return dict(conn.execute(query).scalar() or {})
 
 
 def params_of(conn: Connection, workspace: str, task_id: int) -> dict[str, Any]:
@@ -145,7 +155,7 @@ def params_of(conn: Connection, workspace: str, task_id: int) -> dict[str, Any]:
 
 
 def _one(conn: Connection, query: Select[Any]) -> Row | None:
-    row: Mapping[str, Any] | None = conn.execute(query).mappings().first()
+    row = conn.execute(query).mappings().first()
     return dict(row) if row is not None else None
 
 

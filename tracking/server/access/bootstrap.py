@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select
 
 from ..database import Database
+from ..database.schema import tokens as table
 from ..database.schema import workspaces
 from . import tokens
 
@@ -29,19 +30,19 @@ def admin_token_file(path: Path, db: Database, clock: Callable[[], float]) -> st
     The file is written before the database knows the token: a crash between the two leaves a file that the next
     start takes up, never a token whose secret is lost. A file whose token was revoked gets a new one.
     """
-    secret = _read(path)
-    if secret is None or not db.write(lambda conn: _known(conn, secret, clock())):
-        secret = tokens.new_secret("user")
-        _write(path, secret)
-        made = secret
-        db.write(lambda conn: _known(conn, made, clock()))
-    return secret
+    found = _read(path)
+    if found is not None and db.write(lambda conn: _known(conn, found, clock())):
+        return found
+    made = tokens.new_secret("user")
+    _write(path, made)
+    db.write(lambda conn: _known(conn, made, clock()))
+    return made
 
 
 def _known(conn: Connection, secret: str, now: float) -> bool:
     """Have the token in the database; False where it was revoked or ran out."""
     ensure_workspace(conn, DEFAULT_WORKSPACE, now)
-    row = select(tokens.tokens.c.hash).where(tokens.tokens.c.hash == tokens.hash_of(secret))
+    row = select(table.c.hash).where(table.c.hash == tokens.hash_of(secret))
     if conn.execute(row).first() is None:
         tokens.register(
             conn,

@@ -5,7 +5,6 @@ All that only SQLite understands stands in this module.
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
+
+from .encoding import to_json
 
 BUSY_TIMEOUT_SECONDS = 5.0
 """How long a statement waits for another process (a backup, a shell) that holds the file."""
@@ -106,8 +107,3 @@ def _on_connect(engine: Engine, pragmas: tuple[str, ...]) -> None:
 
 def _say(conn: Connection, statement: str) -> None:
     conn.exec_driver_sql(statement)
-
-
-def to_json(value: Any) -> str:
-    """Compact JSON; the form that searches in JSON columns rely on."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
