@@ -31,6 +31,7 @@ _STAMPS: Final[Mapping[InstanceState, tuple[str, ...]]] = {
     InstanceState.BOOTING: ("launched_at",),
     InstanceState.READY: ("launched_at", "joined_at", "ready_at"),
     InstanceState.DRAINING: ("drain_at",),
+    InstanceState.TERMINATING: ("terminate_asked_at",),
     InstanceState.TERMINATED: ("terminated_at",),
 }
 """When a state is reached for the first time, these columns say when, unless they are set already."""
@@ -136,6 +137,8 @@ def advance(
     columns: dict[str, Any] = {"state": to.value, "version": instances.c.version + 1}
     for name in _STAMPS.get(to, ()):
         columns[name] = func.coalesce(instances.c[name], now)
+    if to is InstanceState.TERMINATING:
+        columns["next_call_at"] = None  # a back-off of the launch must not delay the end
     if reason is not None:
         columns["reason"] = reason
     if message is not None:

@@ -48,7 +48,7 @@ def policy_of(name: str, pool: Pool, *, warm_min: int = 0, protected: str = "") 
 def _filter_of(section: FilterSection) -> OfferFilter:
     counts = section.gpu_counts()
     return OfferFilter(
-        gpu_names=tuple(wish.name for wish in section.gpu),
+        gpu_names=tuple(wish.name for wish in section.gpu or ()),
         gpu_count_min=counts.min,
         gpu_count_max=counts.max,
         instance_types=section.instance_types,

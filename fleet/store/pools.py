@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from ...tracking.server import events
+from . import health
 from .instances import ACTOR, BOOT_FAILED, BOOT_TIMED_OUT, offer_from_dict
 from .schema import instances, pool_state
 
@@ -68,8 +70,15 @@ def protect(
     _tell(conn, workspace, pool, "pool.protected", now, actor=actor, message=message)
 
 
-def rearm(conn: Connection, workspace: str, pool: str, now: float, actor: str) -> bool:
-    """Let the pool launch again and forget its failures. False if it was not protected."""
+def rearm(
+    conn: Connection, workspace: str, pool: str, now: float, *, actor: str, providers: Iterable[str] = ()
+) -> bool:
+    """Let the pool launch again and forget its failures. False if it was not protected.
+
+    What is held against `providers` and only a person can mend (quota, configuration, credentials) is forgotten
+    too: whoever re-arms says that it was mended.
+    """
+    health.clear(conn, providers=providers, codes=health.MENDED_BY_PEOPLE)
     row = get(conn, workspace, pool)
     was_protected = row is not None and row["protected_since"] is not None
     _set(
