@@ -15,7 +15,7 @@ from ...tracking.server import events
 from ...tracking.server.access import tokens
 from ...tracking.server.database.schema import tasks
 from ..planning.model import InstanceState, TaskState
-from ..store.instances import advance
+from ..store.instances import BOOT_FAILED, advance
 from ..store.schema import instances
 
 CREDENTIAL_SECONDS: Final = 3_600.0
@@ -195,7 +195,7 @@ def notice(conn: Connection, *, instance_id: str, source: str, seconds_left: flo
         InstanceState.DRAINING,
         now,
         expect=[InstanceState.READY],
-        reason="preempted",
+        reason="PREEMPTED",
         message=told,
         actor=instance_id,
     )
@@ -227,7 +227,7 @@ def leave(conn: Connection, instance_id: str, now: float) -> bool:
         InstanceState.DRAINING,
         now,
         expect=[InstanceState.READY],
-        reason="left",
+        reason="LEFT",
         message="its agent ended",
         actor=instance_id,
     )
@@ -244,7 +244,7 @@ def bootstrap_failed(conn: Connection, *, instance_id: str, stage: str, message:
         InstanceState.TERMINATING,
         now,
         expect=_ASKED,
-        reason="bootstrap_failed",
+        reason=BOOT_FAILED,
         message=told,
         actor=instance_id,
     )
