@@ -1,0 +1,57 @@
+"""Where one daemon keeps everything that it must find again after a restart."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CLIENT_FILE_VARIABLE = "HOSTLER_CLIENT_FILE"
+"""Overrides where the client file lies; the CLI reads the same variable."""
+PRIVATE_FOLDER_MODE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class StatePaths:
+    """Files and folders under one state folder, all absolute."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Never deleted: deleting a locked file would let a second daemon lock a new one beside it."""
+        return self.root / "daemon.lock"
+
+    @property
+    def admin_token(self) -> Path:
+        return self.root / "admin.token"
+
+    @property
+    def server_key(self) -> Path:
+        return self.root / "server.key"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def local(self) -> Path:
+        """Folders of the local provider's instances."""
+        return self.root / "local"
+
+
+def state_paths(data_dir: Path) -> StatePaths:
+    """Create the state folder (readable by its owner only) and name what lies in it."""
+    root = data_dir.expanduser().absolute()
+    root.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER_MODE)
+    return StatePaths(root)
+
+
+def client_file_path(environ: dict[str, str] | None = None) -> Path:
+    """Where the CLI of this user looks for the daemon's address and token."""
+    environ = dict(os.environ) if environ is None else environ
+    if named := environ.get(CLIENT_FILE_VARIABLE):
+        return Path(named).expanduser().absolute()
+    base = environ.get("XDG_CONFIG_HOME")
+    folder = Path(base) if base else Path.home() / ".config"
+    return folder.expanduser().absolute() / "hostler" / "client.json"
