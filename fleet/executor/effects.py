@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -63,13 +63,10 @@ class Effects:
         for call in calls:
             self.checkpoint(f"call:{what}")
             futures.append(self.calls.submit(call))
-        outcomes: list[T | Exception] = []
-        for future in futures:
-            outcomes.append(_outcome(future))
-        return outcomes
+        return [_outcome(future) for future in futures]
 
 
-def _outcome(future: Future[T]) -> T | Exception:
+def _outcome(future: Future[Any]) -> Any:
     """The result, or the exception as a value."""
     try:
         return future.result(timeout=CALL_TIMEOUT_SECONDS)

@@ -120,7 +120,8 @@ class Launcher:
         later: list[Intent] = []
         tested: set[OfferKey | Place] = set()
         for intent in open_intents:
-            unproven = {intent.offer.key, _place(intent.offer.key)} - self.proven
+            both: set[OfferKey | Place] = {intent.offer.key, _place(intent.offer.key)}
+            unproven = both - self.proven
             (later if unproven & tested else wave).append(intent)
             tested |= unproven
         return wave, later

@@ -164,6 +164,7 @@ def _alert_if_late(conn: Connection, row: Mapping[str, Any], error: Exception | 
     said = (
         f"the last answer was: {error}" if error else "the cloud accepts the request, yet it is still there"
     )
+    what = f"{row['provider']} {row['ref']} can't be ended since {now - asked_at:.0f} s and may cost money"
     events.emit(
         conn,
         workspace=row["workspace"],
