@@ -140,7 +140,7 @@ class Schedule:
         error: BaseException | None = None
         try:
             report = tick(self._context)
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001  the next tick tries again; on_tick is told
             _log.exception("the tick failed")
             error = raised
         self._on_tick(report, time.monotonic() - began, error)
@@ -174,7 +174,7 @@ def _logged(sweep: Sweep) -> Callable[[], Any]:
     def run() -> None:
         try:
             sweep.run()
-        except Exception:
+        except Exception:  # noqa: BLE001  a sweep must not end the schedule
             _log.exception("%s failed; it runs again in %g s", sweep.name, sweep.every_seconds)
 
     return run
