@@ -160,14 +160,18 @@ async def _until_gone(
 
     A lease that was committed for a client that went away is handed out again at the agent's next poll.
     """
-    gone = asyncio.ensure_future(_disconnected(request))
+    if state.hub.closed:
+        poll.cancel()
+        return None
+    gone: asyncio.Future[None] = asyncio.ensure_future(_disconnected(request))
+    either: set[asyncio.Future[Any]] = {poll, gone}
     state.hub.polls.add(poll)
     try:
-        await asyncio.wait({poll, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return poll.result() if poll.done() and not poll.cancelled() else None
     finally:
         state.hub.polls.discard(poll)
-        for one in (poll, gone):
+        for one in either:
             one.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await gone

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection, select
 
-from ...providers.base import Provider, ProviderError, Reclaimable
+from ...providers.base import ProviderError, Reclaimable
 from ...tracking.server import cursors
 from ...tracking.server.access import authorise
 from ...tracking.server.database.schema import tasks
@@ -205,7 +205,7 @@ async def reclaim(
     return view
 
 
-def _reclaimable(provider: Provider | None, view: dict[str, Any]) -> Reclaimable:
+def _reclaimable(provider: object, view: dict[str, Any]) -> Reclaimable:
     if not isinstance(provider, Reclaimable):
         raise Problem(
             409,

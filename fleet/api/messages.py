@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -39,7 +38,6 @@ def body_of(message: type[T]) -> Callable[[Request], Awaitable[T]]:
     return read
 
 
-@cache
 def model_of(message: type) -> type[BaseModel]:
     """The pydantic model of a TypedDict (pydantic itself takes the standard library's only from 3.12 on)."""
     hints = get_type_hints(message)

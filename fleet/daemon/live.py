@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class LiveSettings:
     def __init__(
         self,
         path: Path,
+        fleet: FleetConfig,
         *,
         server_id: str,
         state_dir: Path,
@@ -42,7 +43,7 @@ class LiveSettings:
         live_instances: Callable[[str], int],
         create: Callable[[str, Any, ProviderContext], Provider] = registry.create,
     ) -> None:
-        """`live_instances(provider)` counts those that may still cost money. Raises ConfigError."""
+        """`fleet` was read from `path`. `live_instances(provider)` counts those that may still cost money."""
         self._path = path
         self._context = ProviderContext(server_id=server_id, state_dir=os.fspath(state_dir))
         self._clock = clock
@@ -50,7 +51,8 @@ class LiveSettings:
         self._create = create
         self._turn = threading.Lock()
         self._retired: list[Provider] = []
-        self._now = self._made(load_fleet(path), os.fspath(path), {})
+        self._changed: Callable[[], None] = lambda: None
+        self._now = self._made(fleet, os.fspath(path), {})
 
     @property
     def fleet(self) -> FleetConfig:
@@ -78,6 +80,10 @@ class LiveSettings:
         """Read the file again that the daemon was started with."""
         return self._swap(load_fleet(self._path), os.fspath(self._path))
 
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called after each swap that changed something."""
+        self._changed = callback
+
     def pending(self) -> Sequence[str]:
         """What the file holds that is not in force. Raises ConfigError if it can't be read."""
         return differences(self._now.fleet, load_fleet(self._path))
@@ -103,7 +109,10 @@ class LiveSettings:
             # Closed at exit only: a call on one of them may be under way in the tick.
             self._retired += [one for one in before.providers.values() if id(one) not in kept]
             self._now = after
-        return differences(before.fleet, fleet)
+            found = differences(before.fleet, fleet)
+            if found:
+                self._changed()
+        return found
 
     def _made(self, fleet: FleetConfig, source: str, known: Mapping[str, Provider]) -> InForce:
         providers: dict[str, Provider] = {}
@@ -131,19 +140,3 @@ class LiveSettings:
                 problems.append(Problem("fleet.yaml", ("providers", name), message))
         if problems:
             raise ConfigError(problems)
-
-
-class LiveProviders(Mapping[str, Provider]):
-    """The providers in force, looked up anew each time: for the loop, which outlives configurations."""
-
-    def __init__(self, settings: LiveSettings) -> None:
-        self._settings = settings
-
-    def __getitem__(self, name: str) -> Provider:
-        return self._settings.providers()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._settings.providers())
-
-    def __len__(self) -> int:
-        return len(self._settings.providers())

@@ -13,7 +13,10 @@ from .failures import StartError
 
 
 class StateLock:
-    """Held from start to exit; the kernel lets go of it however the process ends, kill -9 included."""
+    """Held from start to exit; the kernel lets go of it however the process ends, kill -9 included.
+
+    The file is never deleted: with it gone, a second daemon would lock a new one beside ours.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -9,6 +9,7 @@ from typing import TextIO
 import structlog
 
 QUIET = (
+    "alembic",
     "uvicorn.access",
     "apscheduler",
     "sse_starlette",

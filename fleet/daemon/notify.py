@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import time
+from typing import Final
+
+USUAL_TICK_SECONDS_MAX: Final = 30.0
+"""Up to here the unit's own WatchdogSec=120 leaves time for several ticks."""
+TICKS_PER_WATCHDOG: Final = 4
 
 
 class Notifier:
@@ -14,8 +19,12 @@ class Notifier:
         name = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
         self._address = "\0" + name[1:] if name.startswith("@") else name
 
-    def ready(self, status: str) -> None:
-        self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
+    def ready(self, status: str, tick_seconds: float) -> None:
+        """Also stretches the watchdog where ticks are further apart than the unit expects."""
+        lines = ["READY=1", f"STATUS={status}", f"MAINPID={os.getpid()}"]
+        if tick_seconds > USUAL_TICK_SECONDS_MAX:
+            lines.append(f"WATCHDOG_USEC={int(tick_seconds * TICKS_PER_WATCHDOG * 1_000_000)}")
+        self._send("\n".join(lines))
 
     def alive(self) -> None:
         """Only the control loop calls this, after a tick that came to its end: a stuck loop must be restarted."""

@@ -18,11 +18,6 @@ class StatePaths:
     root: Path
 
     @property
-    def lock(self) -> Path:
-        """Never deleted: deleting a locked file would let a second daemon lock a new one beside it."""
-        return self.root / "daemon.lock"
-
-    @property
     def admin_token(self) -> Path:
         return self.root / "admin.token"
 
@@ -33,11 +28,6 @@ class StatePaths:
     @property
     def blobs(self) -> Path:
         return self.root / "blobs"
-
-    @property
-    def local(self) -> Path:
-        """Folders of the local provider's instances."""
-        return self.root / "local"
 
 
 def state_paths(data_dir: Path) -> StatePaths:

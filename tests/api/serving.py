@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from hostler.agent_bootstrap import wire
+from hostler.config import load_fleet
 from hostler.fleet.api.app import create_app
 from hostler.fleet.api.state import AppState, Zipapp
 from hostler.fleet.daemon.listener import bind
@@ -167,6 +168,7 @@ def serving(folder: Path) -> Iterator[Served]:
     cloud = FakeCloud()
     settings = LiveSettings(
         fleet_file,
+        load_fleet(fleet_file),
         server_id="test",
         state_dir=folder,
         clock=clock,

@@ -1,0 +1,120 @@
+"""What everything else stands on: configuration, lock, listener, database, identity."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ...config import FleetConfig, load_fleet
+from ...tracking.server.access import admin_token_file
+from ...tracking.server.database import Database
+from ...tracking.server.database.migrate import SchemaTooNew
+from ..store import instances
+from . import secrets
+from .boot_script import url_of
+from .failures import StartError
+from .identity import server_id
+from .listener import bind, printed_address
+from .live import LiveSettings
+from .lock import StateLock
+from .paths import PRIVATE_FOLDER_MODE, StatePaths, state_paths
+
+LOCK_NAME: Final = "daemon.lock"
+_DIALLED: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  what to dial, not what to bind
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """`url` is where instances reach the daemon, `local_url` where this machine's own CLI does."""
+
+    paths: StatePaths
+    lock: StateLock
+    listener: socket.socket
+    database: Database
+    key: bytes
+    server_id: str
+    settings: LiveSettings
+    url: str
+    local_url: str
+    clock: Callable[[], float] = time.time
+
+
+def lay(config_path: Path, stack: ExitStack) -> Foundation:
+    """Raises ConfigError and StartError. What holds a resource is on `stack`, to be undone in reverse.
+
+    The lock comes first: until it is ours, nothing of the state may be touched.
+    """
+    fleet = load_fleet(config_path)
+    paths = _state_paths(fleet)
+    lock = stack.enter_context(StateLock(_lock_path(fleet, paths)))
+    listener = stack.enter_context(bind(fleet.daemon.listen_host(), fleet.daemon.listen_port()))
+    database = _open_database(fleet, stack)
+    key, identity = _identity(paths, database)
+    settings = LiveSettings(
+        config_path,
+        fleet,
+        server_id=identity,
+        state_dir=paths.root,
+        clock=time.time,
+        live_instances=lambda provider: _live_instances(database, provider),
+    )
+    stack.callback(settings.close)
+    url, local_url = _urls(fleet, listener)
+    return Foundation(paths, lock, listener, database, key, identity, settings, url, local_url)
+
+
+def _state_paths(fleet: FleetConfig) -> StatePaths:
+    try:
+        return state_paths(fleet.daemon.data_dir)
+    except OSError as error:
+        folder = fleet.daemon.data_dir
+        raise StartError(
+            f"the state folder {folder} can't be made: {error.strerror or error}; "
+            "set daemon.state (or daemon.data_dir) in fleet.yaml to a place this user may write"
+        ) from error
+
+
+def _lock_path(fleet: FleetConfig, paths: StatePaths) -> Path:
+    """Beside the database's file, wherever the rest of the state lies: the database is what two must not share."""
+    file = fleet.daemon.state_path()
+    folder = paths.root if file is None else file.expanduser().absolute().parent
+    folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER_MODE)
+    return folder / LOCK_NAME
+
+
+def _open_database(fleet: FleetConfig, stack: ExitStack) -> Database:
+    try:
+        database = Database.open(fleet.daemon.state, time.time)
+    except (SchemaTooNew, SQLAlchemyError, OSError, ValueError) as error:
+        raise StartError(f"the state {fleet.daemon.state} can't be opened: {error}") from error
+    stack.callback(database.close)
+    return database
+
+
+def _identity(paths: StatePaths, database: Database) -> tuple[bytes, str]:
+    """The server's key and id; the administrator's token is made on the way."""
+    key_is_new = not paths.server_key.exists()
+    key = secrets.server_key(paths.server_key)
+    now = time.time()
+    identity = database.write(lambda conn: server_id(conn, key, key_is_new=key_is_new, now=now))
+    admin_token_file(paths.admin_token, database, time.time)
+    return key, identity
+
+
+def _live_instances(database: Database, provider: str) -> int:
+    with database.read() as conn:
+        return len(instances.live(conn, provider=provider))
+
+
+def _urls(fleet: FleetConfig, listener: socket.socket) -> tuple[str, str]:
+    host, port = printed_address(listener)
+    url = url_of(fleet.daemon.url, port)
+    # A certificate is for the public name, so with TLS this machine takes the same way as all others.
+    return url, url if fleet.daemon.tls else f"http://{_DIALLED.get(host, host)}:{port}"
