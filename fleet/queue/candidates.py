@@ -15,18 +15,21 @@ from ...config.fleet import FleetConfig
 from ...config.queues import Queue
 from ...tracking.server.database.schema import tasks
 from ..planning.shapes import Room
+from .compiled import Statement
 from .needs import market_wanted, read_need
 from .rows import AnyRow
 from .states import QUEUED
 
-HEAD_LENGTH: Final = 16
-"""Tasks read at a time from the front of a queue."""
+HEAD_LENGTH: Final = 4
+"""Tasks read at first from the front of a queue: mostly the first of them fits."""
+LOOK_LENGTH: Final = 32
+"""Tasks read at each further look, which leaves out what was found not to fit."""
 ROUNDS_MAX: Final = 64
 """How often a claim looks further when nothing fits: each look rules out one more kind of need at least."""
 TAKEN_MAX: Final = 256
 """Candidates one claim may find to be poison and bury before it gives up for this time."""
 
-_HEAD = (
+_QUEUED = (
     select(
         tasks.c.id,
         tasks.c.generation,
@@ -42,11 +45,11 @@ _HEAD = (
         or_(tasks.c.not_before.is_(None), tasks.c.not_before <= bindparam("b_now")),
     )
     .order_by(tasks.c.priority.desc(), tasks.c.placed_at, tasks.c.id)
-    .limit(HEAD_LENGTH)
     # On SQLite nothing: there the writer is alone. On PostgreSQL claims that run at once look past each other.
     .with_for_update(skip_locked=True)
 )
-_HEAD_BUT = _HEAD.where(tasks.c.need.not_in(bindparam("b_unfit", expanding=True)))
+_HEAD = Statement(_QUEUED.limit(HEAD_LENGTH))
+_HEAD_BUT = _QUEUED.where(tasks.c.need.not_in(bindparam("b_unfit", expanding=True))).limit(LOOK_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +77,21 @@ def candidates(
         yield min(heads, key=lambda row: (-row.priority, row.placed_at or 0.0, row.id))
 
 
-def _head(conn: Connection, name: str, queue: Queue, machine: Machine, now: float) -> AnyRow | None:
+def _head(conn: Connection, name: str, queue: Queue, machine: Machine, now: float) -> Any | None:
     """The first of this queue that fits."""
     key: dict[str, Any] = {"b_queue": name, "b_now": now}
-    rows = conn.execute(_HEAD, key).all()
+    rows, asked = _HEAD.all(conn, key), HEAD_LENGTH
     unfit: list[str] = []
     for _ in range(ROUNDS_MAX):
         for row in rows:
-            if row.need not in unfit and not fits(row.need, queue.market, machine):
-                unfit.append(row.need)
-            elif row.need not in unfit:
+            if row.need in unfit:
+                continue
+            if fits(row.need, queue.market, machine):
                 return row
-        if len(rows) < HEAD_LENGTH:
+            unfit.append(row.need)
+        if len(rows) < asked:
             return None
-        rows = conn.execute(_HEAD_BUT, key | {"b_unfit": unfit}).all()
+        rows, asked = list(conn.execute(_HEAD_BUT, key | {"b_unfit": unfit})), LOOK_LENGTH
     return None
 
 

@@ -17,6 +17,7 @@ from ..planning.model import InstanceState, TaskState
 from ..store.schema import instances
 from .budgets import attempts_max, retry_of
 from .candidates import Machine, candidates, queues_of
+from .compiled import Statement
 from .leases import FLEET, revoke_token
 from .needs import Free, read_need, share_of
 from .rows import AnyRow
@@ -59,7 +60,7 @@ class Claim:
         }
 
 
-_INSTANCE: Final = (
+_INSTANCE: Final = Statement(
     select(
         instances.c.id,
         instances.c.pool,
@@ -83,12 +84,12 @@ _TAKEN = (
     tasks.c.attempt,
     tasks.c.generation,
 )
-_TAKE: Final = (
+_TAKE: Final = Statement(
     update(tasks)
     .where(
         tasks.c.id == bindparam("b_id"),
         tasks.c.generation == bindparam("b_generation"),
-        tasks.c.state.in_([QUEUED]),
+        tasks.c.state == QUEUED,
     )
     .values(
         state=LEASED,
@@ -106,15 +107,28 @@ _TAKE: Final = (
     )
     .returning(*_TAKEN)
 )
-_BUSY: Final = update(instances).where(instances.c.id == bindparam("b_instance")).values(idle_since=None)
-_ATTEMPT: Final = insert(attempts)
+_BUSY: Final = Statement(
+    update(instances).where(instances.c.id == bindparam("b_instance")).values(idle_since=None)
+)
+_ATTEMPT: Final = Statement(
+    insert(attempts).values(
+        task_id=bindparam("b_task"),
+        number=bindparam("b_number"),
+        workspace=bindparam("b_workspace"),
+        generation=bindparam("b_generation"),
+        instance_id=bindparam("b_instance"),
+        claimed_at=bindparam("b_now"),
+        usd_per_hour=bindparam("b_usd_per_hour"),
+        share=bindparam("b_share"),
+    )
+)
 _SPEC: Final = select(tasks.c.workspace, tasks.c.spec).where(tasks.c.id == bindparam("b_id"))
 _BURY: Final = (
     update(tasks)
     .where(
         tasks.c.id == bindparam("b_id"),
         tasks.c.generation == bindparam("b_generation"),
-        tasks.c.state.in_([QUEUED]),
+        tasks.c.state == QUEUED,
     )
     .values(
         state=TaskState.DEAD.value,
@@ -124,7 +138,7 @@ _BURY: Final = (
         version=tasks.c.version + 1,
     )
 )
-_UNDELIVERED: Final = (
+_UNDELIVERED: Final = Statement(
     select(*_TAKEN)
     .where(
         tasks.c.instance_id == bindparam("b_instance"),
@@ -150,12 +164,12 @@ def claim(
     Only an instance in state `ready` takes anything. `held` (task ids the agent says it has): a task leased to it
     that it doesn't know of is handed out once more, as the answer to its last request must have been lost.
     """
-    instance = conn.execute(_INSTANCE, {"b_instance": instance_id}).first()
+    instance = _INSTANCE.first(conn, {"b_instance": instance_id})
     if instance is None:
         return None
     ttl = fleet.daemon.lease_ttl
     if held is not None:
-        for row in conn.execute(_UNDELIVERED, {"b_instance": instance_id}).all():
+        for row in _UNDELIVERED.all(conn, {"b_instance": instance_id}):
             if row.id not in held:
                 return _hand_out_again(conn, row, instance, free, now=now, ttl=ttl)
     machine = Machine(instance.pool, instance.market, free.room(instance.offer))
@@ -169,35 +183,35 @@ def claim(
 
 
 def _take(conn: Connection, candidate: AnyRow, instance_id: str, until: float) -> AnyRow | None:
-    return conn.execute(
-        _TAKE,
+    return _TAKE.first(
+        conn,
         {
             "b_id": candidate.id,
             "b_generation": candidate.generation,
             "b_instance": instance_id,
             "b_until": until,
         },
-    ).first()
+    )
 
 
 def _begin(conn: Connection, row: AnyRow, instance: AnyRow, free: Free, *, now: float, ttl: float) -> Claim:
     shape = read_need(row.need).shape
     gpus = free.room(instance.offer).gpus_for(shape) or 0.0
-    conn.execute(
-        _ATTEMPT,
+    _ATTEMPT.run(
+        conn,
         {
-            "task_id": row.id,
-            "number": row.attempt,
-            "workspace": row.workspace,
-            "generation": row.generation,
-            "instance_id": instance.id,
-            "claimed_at": now,
-            "usd_per_hour": instance.usd_per_hour,
-            "share": share_of(shape, gpus, instance.offer),
+            "b_task": row.id,
+            "b_number": row.attempt,
+            "b_workspace": row.workspace,
+            "b_generation": row.generation,
+            "b_instance": instance.id,
+            "b_now": now,
+            "b_usd_per_hour": instance.usd_per_hour,
+            "b_share": share_of(shape, gpus, instance.offer),
         },
     )
     if instance.idle_since is not None:
-        conn.execute(_BUSY, {"b_instance": instance.id})
+        _BUSY.run(conn, {"b_instance": instance.id})
     events.emit(
         conn,
         workspace=row.workspace,

@@ -10,6 +10,7 @@ from ...agent_bootstrap.wire import Result
 from ...tracking.server.database.schema import attempts, tasks
 from ..planning.model import TaskState
 from .budgets import Ending
+from .compiled import Statement
 from .errors import Stale
 from .leases import HELD, end_lease
 from .rows import AnyRow
@@ -29,7 +30,7 @@ ENDING_OF: Final = {
 """By `Result.outcome`; `stopped` depends on who asked for it."""
 OUTCOMES: Final = (*ENDING_OF, "stopped")
 
-_TASK: Final = HELD.where(tasks.c.id == bindparam("b_id")).with_for_update()
+_TASK: Final = Statement(HELD.where(tasks.c.id == bindparam("b_id")).with_for_update())
 _ATTEMPT: Final = select(
     attempts.c.instance_id, attempts.c.outcome, attempts.c.exit_code, attempts.c.exit_reason
 ).where(
@@ -48,7 +49,7 @@ def finish(
     """
     if result["outcome"] not in OUTCOMES:
         raise ValueError(f"outcome '{result['outcome']}' is none of {', '.join(OUTCOMES)}")
-    row = conn.execute(_TASK, {"b_id": task_id}).first()
+    row = _TASK.first(conn, {"b_id": task_id})
     if row is None or row.queue is None or row.generation != generation:
         raise Stale(task_id, generation)
     reason = (result["reason"] or result["outcome"])[:REASON_CHARACTERS_MAX]

@@ -19,9 +19,10 @@ from ..planning.lifecycle import TERMINAL_TASK
 from ..planning.model import TaskState
 from ..store.schema import instances
 from .budgets import Counts, Ending, Verdict, retry_of, verdict
+from .compiled import Statement
 from .errors import Stale
 from .rows import AnyRow, AnySelect
-from .states import HOLDING, QUEUED, STOPPING
+from .states import HOLDING, QUEUED, STOPPING, among
 
 FLEET: Final = "hostler"
 """The actor of what nobody asked for."""
@@ -58,13 +59,13 @@ class Ended:
     not_before: float | None = None
 
 
-_END_TASK = (
+_END_TASK = Statement(
     update(tasks)
     .where(
         tasks.c.id == bindparam("b_id"),
         tasks.c.generation == bindparam("b_generation"),
         tasks.c.state == bindparam("b_held"),
-        tasks.c.state.in_(HOLDING),
+        among(tasks.c.state, HOLDING),
     )
     .values(
         state=bindparam("b_state"),
@@ -85,7 +86,7 @@ _END_TASK = (
         version=tasks.c.version + 1,
     )
 )
-_END_ATTEMPT = (
+_END_ATTEMPT = Statement(
     update(attempts)
     .where(attempts.c.task_id == bindparam("b_id"), attempts.c.number == bindparam("b_attempt"))
     .values(
@@ -97,7 +98,7 @@ _END_ATTEMPT = (
         lost_seconds=bindparam("b_lost_seconds"),
     )
 )
-_REVOKE = (
+_REVOKE = Statement(
     update(tokens)
     .where(
         tokens.c.task_id == bindparam("b_id"),
@@ -107,12 +108,12 @@ _REVOKE = (
     )
     .values(revoked_at=bindparam("b_now"))
 )
-_IDLE = (
+_IDLE = Statement(
     update(instances)
     .where(
         instances.c.id == bindparam("b_instance"),
         instances.c.idle_since.is_(None),
-        ~exists().where(and_(tasks.c.instance_id == bindparam("b_instance"), tasks.c.state.in_(HOLDING))),
+        ~exists().where(and_(tasks.c.instance_id == bindparam("b_instance"), among(tasks.c.state, HOLDING))),
     )
     .values(idle_since=bindparam("b_now"))
 )
@@ -141,7 +142,7 @@ def queue_deadline(spec: Mapping[str, Any], now: float) -> float | None:
 
 def revoke_token(conn: Connection, task_id: int, generation: int, now: float) -> None:
     """Task tokens of this lease and older ones open nothing any more."""
-    conn.execute(_REVOKE, {"b_id": task_id, "b_generation": generation, "b_now": now})
+    _REVOKE.run(conn, {"b_id": task_id, "b_generation": generation, "b_now": now})
 
 
 def end_lease(
@@ -178,8 +179,8 @@ def end_lease(
         "b_exit_reason": reason,
         "b_message": text,
     }
-    changed = conn.execute(
-        _END_TASK,
+    changed = _END_TASK.run(
+        conn,
         values
         | {
             "b_state": judged.state.value,
@@ -193,11 +194,11 @@ def end_lease(
             "b_requeues": judged.counts.requeues,
         },
     )
-    if changed.rowcount != 1:
+    if changed != 1:
         raise Stale(held.id, held.generation)
-    conn.execute(_END_ATTEMPT, values | {"b_outcome": ending.outcome, "b_lost_seconds": lost})
+    _END_ATTEMPT.run(conn, values | {"b_outcome": ending.outcome, "b_lost_seconds": lost})
     revoke_token(conn, held.id, held.generation, now)
-    conn.execute(_IDLE, {"b_instance": held.instance_id, "b_now": now})
+    _IDLE.run(conn, {"b_instance": held.instance_id, "b_now": now})
     ended = Ended(held.id, held.queue, judged.state, not_before)
     _tell(conn, held, ended, ending, text=text, now=now)
     return ended

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, or_
 
 from ..planning.lifecycle import HOLDING_TASK, TERMINAL_TASK
 from ..planning.model import TaskState
@@ -20,3 +23,8 @@ STOP_ASKED: Final = "stopped"
 """`tasks.stop_reason` when somebody asked for the end of the task."""
 STOP_PREEMPTED: Final = "preempted"
 """`tasks.stop_reason` when its machine is about to be taken away; the task itself goes on elsewhere."""
+
+
+def among(column: ColumnElement[Any], states: Iterable[str]) -> ColumnElement[bool]:
+    """`column IN (states)` for statements that are compiled once."""
+    return or_(*(column == state for state in states))

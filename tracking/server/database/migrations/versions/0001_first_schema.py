@@ -177,8 +177,22 @@ def _tasks() -> None:
         unique=False,
     )
     op.create_index("ix_tasks_code_digest", "tasks", ["code_digest"], unique=False)
-    op.create_index("ix_tasks_instance_id", "tasks", ["instance_id"], unique=False)
-    op.create_index("ix_tasks_lease_until", "tasks", ["state", "lease_until"], unique=False)
+    op.create_index(
+        "ix_tasks_instance_id",
+        "tasks",
+        ["instance_id"],
+        unique=False,
+        sqlite_where=sa.text("instance_id IS NOT NULL"),
+        postgresql_where=sa.text("instance_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_tasks_lease_until",
+        "tasks",
+        ["lease_until"],
+        unique=False,
+        sqlite_where=sa.text("lease_until IS NOT NULL"),
+        postgresql_where=sa.text("lease_until IS NOT NULL"),
+    )
     op.create_index(
         "ix_tasks_queue_until",
         "tasks",
