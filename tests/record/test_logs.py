@@ -170,7 +170,11 @@ def test_a_follower_goes_over_to_the_next_attempt(world: World) -> None:
     again = world.run()
     again.log(b"second")
     again.finish()
-    assert [event.get("text") for event in stream(again, **{"Last-Event-ID": "1:0"})] == ["first", "second", None]
+    assert [event.get("text") for event in stream(again, **{"Last-Event-ID": "1:0"})] == [
+        "first",
+        "second",
+        None,
+    ]
 
 
 def test_a_made_up_event_id_is_refused(world: World) -> None:

@@ -59,7 +59,9 @@ def test_the_indexes_of_a_migrated_database_cover_the_same_columns(tmp_path: Pat
     database = Database.open(f"sqlite:///{tmp_path}/migrated.db", Clock())
     fresh = create_engine(f"sqlite:///{tmp_path}/fresh.db")
     metadata.create_all(fresh)
-    listing = text("SELECT name, replace(sql, '\"', '') FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    listing = text(
+        "SELECT name, replace(sql, '\"', '') FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    )
     with database.read() as conn, fresh.connect() as other:
         assert {tuple(row) for row in conn.execute(listing)} == {tuple(row) for row in other.execute(listing)}
     database.close()
@@ -85,7 +87,9 @@ def test_opening_a_migrated_database_does_not_load_alembic(tmp_path: Path) -> No
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/state.db"
     database = Database.open(url, Clock())
-    database.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")) and None)
+    database.write(
+        lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")).rowcount
+    )
     database.close()
     with pytest.raises(SchemaTooNew, match="upgrade hostler"):
         Database.open(url, Clock())

@@ -20,7 +20,7 @@ from hostler.tracking.server.database import Database
 from hostler.tracking.server.database import schema as tables
 from hostler.tracking.server.routes import router
 from httpx import Response
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 from starlette.testclient import TestClient
 
 DEADLINE_SECONDS = 20.0
@@ -63,9 +63,12 @@ class Run:
     def call(self, method: str, route: str, **arguments: Any) -> Response:
         path = route.format(task_id=self.task_id, generation=self.generation, **arguments.pop("at", {}))
         headers = {"Authorization": f"Bearer {self.token}", **arguments.pop("headers", {})}
-        return self.world.client.request(method, path, headers=headers, **arguments)
+        answer: Response = self.world.client.request(method, path, headers=headers, **arguments)
+        return answer
 
-    def journal(self, data: bytes, *, offset: int = 0, segment: str = "0-1-aa.jnl", rank: int = 0) -> Response:
+    def journal(
+        self, data: bytes, *, offset: int = 0, segment: str = "0-1-aa.jnl", rank: int = 0
+    ) -> Response:
         at = {"rank": rank, "segment": segment, "offset": offset}
         return self.call("POST", wire.JOURNAL, at=at, content=data)
 
@@ -124,12 +127,14 @@ class World:
 
     def get(self, path: str, *, secret: str | None = None, **query: Any) -> Response:
         headers = {"Authorization": f"Bearer {secret or self.secret}"}
-        return self.client.get(path, headers=headers, params=query)
+        answer: Response = self.client.get(path, headers=headers, params=query)
+        return answer
 
     def create(self, uid: str = "run-1", *, secret: str | None = None, **fields: Any) -> Response:
         body = {"uid": uid, "project": "digits", "name": "first", "tags": [], "capture": {}, **fields}
         headers = {"Authorization": f"Bearer {secret or self.secret}"}
-        return self.client.post(wire.CREATE, json=body, headers=headers)
+        answer: Response = self.client.post(wire.CREATE, json=body, headers=headers)
+        return answer
 
     def run(self, uid: str = "run-1", **fields: Any) -> Run:
         answer = self.create(uid, **fields)
@@ -173,13 +178,12 @@ class World:
             "claimed_at": now,
         }
         change = {**again, "state": "running", "instance_id": instance_id}
-        self.database.write(
-            lambda conn: (
-                conn.execute(update(tables.tasks).where(tables.tasks.c.id == task_id).values(change)),
-                conn.execute(insert(tables.attempts), attempt),
-            )
-            and None
-        )
+
+        def claim(conn: Connection) -> None:
+            conn.execute(update(tables.tasks).where(tables.tasks.c.id == task_id).values(change))
+            conn.execute(insert(tables.attempts), attempt)
+
+        self.database.write(claim)
         secret = self.token(kind="task", role="task", task_id=task_id, generation=again["generation"])
         return Run(self, task_id, again["generation"], secret)
 

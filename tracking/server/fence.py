@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from .access import Forbidden, Principal, authorise
+from .database.prepared import Prepared
 from .database.schema import tasks
 from .problems import Problem
 
@@ -38,7 +39,9 @@ _COLUMNS = (
     tasks.c.code_digest,
     tasks.c.instance_id,
 )
-_BY_ID = select(*_COLUMNS)
+_BY_ID = Prepared(
+    select(*_COLUMNS).where(tasks.c.id == bindparam("task"), tasks.c.workspace == bindparam("workspace"))
+)
 
 
 def hold(conn: Connection, caller: Principal, action: str, task_id: int, generation: int) -> Holding:
@@ -52,7 +55,7 @@ def hold(conn: Connection, caller: Principal, action: str, task_id: int, generat
             "POST /api/v1/record/tasks answers one for your run",
         )
     authorise(caller, action, task_id=task_id, generation=generation)
-    row = conn.execute(_BY_ID.where(tasks.c.id == task_id, tasks.c.workspace == caller.workspace)).first()
+    row = _BY_ID.first(conn, {"task": task_id, "workspace": caller.workspace})
     if row is None or row.generation != generation or row.state not in HELD:
         raise stale(task_id, generation)
     if caller.kind == "agent" and row.instance_id != caller.instance_id:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from ..database.prepared import Prepared
 from ..database.schema import tokens
 from .rules import BY_ROLE, Principal
 
@@ -15,6 +16,8 @@ PREFIX = "hostler"
 SECRET_BYTES = 32
 SECRET_CHARS_MAX = 256
 KINDS = ("user", "agent", "task")
+
+_ADD = Prepared(insert(tokens).values({column.name: bindparam(column.name) for column in tokens.c}))
 
 
 def new_secret(kind: str) -> str:
@@ -88,30 +91,30 @@ def register(
         "created_at": now,
         "expires_at": expires_at,
     }
-    conn.execute(insert(tokens), row)
+    _ADD.run(conn, {**row, "revoked_at": None})
 
 
-_BY_HASH = select(tokens)
+_BY_HASH = Prepared(select(tokens).where(tokens.c.hash == bindparam("secret_hash")))
 
 
 def authenticate(conn: Connection, secret: str, now: float) -> Principal | None:
     """Who this secret stands for; None where it is unknown, expired or revoked."""
     if not 0 < len(secret) <= SECRET_CHARS_MAX:
         return None
-    row = conn.execute(_BY_HASH.where(tokens.c.hash == hash_of(secret))).mappings().first()
-    if row is None or row["revoked_at"] is not None:
+    row = _BY_HASH.first(conn, {"secret_hash": hash_of(secret)})
+    if row is None or row.revoked_at is not None:
         return None
-    if row["expires_at"] is not None and row["expires_at"] <= now:
+    if row.expires_at is not None and row.expires_at <= now:
         return None
     return Principal(
-        workspace=row["workspace"],
-        kind=row["kind"],
-        actor=row["actor"],
-        role=row["role"],
-        instance_id=row["instance_id"],
-        task_id=row["task_id"],
-        generation=row["generation"],
-        expires_at=row["expires_at"],
+        workspace=row.workspace,
+        kind=row.kind,
+        actor=row.actor,
+        role=row.role,
+        instance_id=row.instance_id,
+        task_id=row.task_id,
+        generation=row.generation,
+        expires_at=row.expires_at,
     )
 
 

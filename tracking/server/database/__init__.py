@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .core import Database
 from .errors import DatabaseClosed, StorageFull, WriterBusy
+from .prepared import Prepared
 
-__all__ = ["Database", "DatabaseClosed", "StorageFull", "WriterBusy"]
+__all__ = ["Database", "DatabaseClosed", "Prepared", "StorageFull", "WriterBusy"]

@@ -63,12 +63,12 @@ class Database:
         if the shared transaction is lost). What it raises is raised here and undone. Also raises StorageFull,
         WriterBusy, DatabaseClosed.
         """
-        result: T = self._writer.submit(work).result()
+        result: T = self._writer.run(work)
         return result
 
     async def write_async(self, work: Callable[[Connection], T]) -> T:
         """`write` for the event loop. Cancelling the wait doesn't undo the write."""
-        result: T = await asyncio.shield(asyncio.wrap_future(self._writer.submit(work)))
+        result: T = await self._writer.run_async(work)
         return result
 
     @contextmanager

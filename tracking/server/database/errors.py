@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy.exc import DBAPIError
 
 
@@ -18,6 +20,7 @@ class DatabaseClosed(Exception):
 
 
 # pysqlite3 carries no error codes, so the texts are SQLite's own (sqlite3_errstr): they have been stable for 15 years.
+_DRIVER_ERRORS = frozenset({"OperationalError", "DatabaseError"})
 _STORAGE_TEXTS = (
     "database or disk is full",
     "disk i/o error",
@@ -28,9 +31,10 @@ _STORAGE_TEXTS = (
 
 def is_storage_error(error: BaseException) -> bool:
     """Whether the disk below refused, and not the statement. PostgreSQL says so with class 53 (53100 disk full)."""
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return False
-    if str(getattr(error.orig, "sqlstate", "") or "").startswith("53"):
+    cause: Any = error.orig if isinstance(error, DBAPIError) else error
+    if str(getattr(cause, "sqlstate", "") or "").startswith("53"):
         return True
-    text = str(error.orig).lower()
+    if type(cause).__name__ not in _DRIVER_ERRORS:
+        return False
+    text = str(cause).lower()
     return any(part in text for part in _STORAGE_TEXTS)

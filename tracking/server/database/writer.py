@@ -6,13 +6,13 @@ Each function has a savepoint of its own: what one raises is undone and raised t
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -32,12 +32,20 @@ EVENTS_WRITTEN = "hostler_events_written"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
 class _Job:
-    work: Callable[[Connection], Any]
-    done: Future[Any] = field(default_factory=Future)
-    result: Any = None
-    error: BaseException | None = None
+    """One function and what came of it. A thread waits on `ended`; an event loop is told through `waiter`."""
+
+    __slots__ = ("ended", "error", "loop", "result", "waiter", "work")
+
+    def __init__(self, work: Callable[[Connection], Any], waiter: asyncio.Future[Any] | None) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.waiter = waiter
+        self.loop = waiter.get_loop() if waiter is not None else None
+        # A bare lock: a concurrent.futures.Future would cost more than the statements of a small claim.
+        self.ended = threading.Lock()
+        self.ended.acquire()
 
 
 class _Spoiled(Exception):
@@ -58,20 +66,32 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="hostler-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        """Queue `work`; the future is done after COMMIT. Raises WriterBusy, DatabaseClosed."""
+    def run(self, work: Callable[[Connection], Any]) -> Any:
+        """Run `work`, wait for its COMMIT, return its result. Raises what it raises; WriterBusy, DatabaseClosed."""
+        job = _Job(work, None)
+        self._queue(job)
+        job.ended.acquire()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def run_async(self, work: Callable[[Connection], Any]) -> asyncio.Future[Any]:
+        """The same for the running event loop. Cancelling the future doesn't undo the write."""
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue(_Job(work, waiter))
+        return waiter
+
+    def _queue(self, job: _Job) -> None:
         if threading.current_thread() is self._thread:
             raise RuntimeError(
                 "a write inside a write would wait for itself: use the connection you were given"
             )
         if self._waiting.qsize() >= WAITING_MAX:
             raise WriterBusy(f"{WAITING_MAX} writes are waiting already; send it again a little later")
-        job = _Job(work)
         with self._lock:  # nothing may be queued behind the end mark: nobody would answer it
             if self._closed:
                 raise DatabaseClosed("the database is closed")
             self._waiting.put(job)
-        return job.done
 
     def alive(self) -> bool:
         return self._thread.is_alive() and not self._closed
@@ -94,8 +114,7 @@ class Writer:
                 ended = False
                 for job in jobs:
                     job.result, job.error = None, error
-            for job in jobs:
-                _answer(job)
+            _answer(jobs)
             if ended:
                 return
 
@@ -199,10 +218,25 @@ def _still_open(raw: Any) -> bool:
     return bool(getattr(raw, "in_transaction", True))
 
 
-def _answer(job: _Job) -> None:
-    if not job.done.set_running_or_notify_cancel():
-        return  # nobody waits any more; the row is stored all the same
-    if job.error is not None:
-        job.done.set_exception(job.error)
-    else:
-        job.done.set_result(job.result)
+def _answer(jobs: list[_Job]) -> None:
+    """Tell those who wait; each event loop is woken once for all of its own."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        if job.loop is None:
+            job.ended.release()
+        else:
+            by_loop.setdefault(job.loop, []).append(job)
+    for loop, its_jobs in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_answer_in_loop, its_jobs)
+
+
+def _answer_in_loop(jobs: list[_Job]) -> None:
+    for job in jobs:
+        waiter = job.waiter
+        if waiter is None or waiter.done():
+            continue  # nobody waits for it; the row is stored all the same
+        if job.error is not None:
+            waiter.set_exception(job.error)
+        else:
+            waiter.set_result(job.result)
