@@ -25,6 +25,7 @@ from .metadata import MetadataFailed
 from .notice import Notice, Watcher
 from .runner import LEASE_SHARE, Run, Tools
 from .slots import ROUNDING, NoRoom, Share
+from .tree import remove_left_over
 
 LEASE_WAIT_SECONDS = 30.0
 BUSY_WAIT_SECONDS = 2.0
@@ -101,6 +102,7 @@ class Agent:
     # -- tasks ------------------------------------------------------------------------------------------------
 
     def _adopt(self) -> None:
+        remove_left_over()
         tasks = self._tools.home.tasks
         tasks.mkdir(mode=0o700, exist_ok=True)
         for folder in sorted(tasks.iterdir()):

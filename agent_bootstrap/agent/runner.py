@@ -230,7 +230,7 @@ class Run:
             return
         ended: Exit | None = read_json(self.folder.exit_file)
         if ended is None:
-            sweep(self.folder.path.name, ("HOSTLER_OUT", str(self.folder.out)))
+            sweep(self.folder.path, ("HOSTLER_OUT", str(self.folder.out)))
         fate = fate_of(ended)
         if fate.outcome and not self._gone.is_set() and not self._uploads.finish(self._drain_until(fate)):
             fate = fate._replace(message=f"{fate.message}; some of its last output did not reach the server")

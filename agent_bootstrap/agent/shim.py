@@ -59,7 +59,7 @@ class Shim:
         self._job = job
         self._folder = TaskFolder(Path(job["folder"]))
         self._log = BoundedLog(self._folder.log, job["log_head_bytes"], job["log_tail_bytes"])
-        self._tree = Tree(self._folder.path.name)
+        self._tree = Tree(self._folder.path)
         self._lease_until = job["lease_until"]
         self._stopping: Stopping | None = None
         self._verdict = ""

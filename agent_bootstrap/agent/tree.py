@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ KILL_SECONDS_MAX = 10.0
 """A process in uninterruptible sleep can't die; longer than this nobody waits for it."""
 KILL_PAUSE_SECONDS = 0.005
 CGROUP_PREFIX = "hostler-task-"
+NAME_CHARACTERS = 16
+LEFT_OVER_SECONDS = 60.0
 OOM_SCORE_OF_TASK = b"500"
 """When memory runs out the task goes first, not its shim or the agent."""
 
@@ -87,12 +90,12 @@ class Cgroup:
         self.folder = folder
 
     @classmethod
-    def create(cls, name: str) -> Cgroup | None:
+    def create(cls, folder_of_task: Path) -> Cgroup | None:
         """None where cgroup v2 is not there or not ours to write."""
         own = _own_cgroup()
         if own is None or os.geteuid() != 0:
             return None
-        folder = own / (CGROUP_PREFIX + name)
+        folder = own / _cgroup_name(folder_of_task)
         try:
             folder.mkdir(exist_ok=True)
             if not (folder / "cgroup.kill").exists():  # kernel before 5.14
@@ -103,9 +106,9 @@ class Cgroup:
         return cls(folder)
 
     @classmethod
-    def find(cls, name: str) -> Cgroup | None:
+    def find(cls, folder_of_task: Path) -> Cgroup | None:
         own = _own_cgroup()
-        folder = own / (CGROUP_PREFIX + name) if own else None
+        folder = own / _cgroup_name(folder_of_task) if own else None
         return cls(folder) if folder and folder.is_dir() else None
 
     def enter(self) -> None:
@@ -129,6 +132,22 @@ class Cgroup:
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+
+def _cgroup_name(folder_of_task: Path) -> str:
+    """Several fleets may share a machine and number their tasks alike: the folder tells them apart."""
+    return CGROUP_PREFIX + hashlib.sha256(os.fsencode(folder_of_task)).hexdigest()[:NAME_CHARACTERS]
+
+
+def remove_left_over() -> None:
+    """Remove empty cgroups of tasks whose shim and agent were killed together: nobody else would."""
+    own = _own_cgroup()
+    if own is None or os.geteuid() != 0:
+        return
+    for folder in own.glob(CGROUP_PREFIX + "*"):
+        with contextlib.suppress(OSError):  # not empty: in use
+            if time.time() - folder.stat().st_ctime > LEFT_OVER_SECONDS:  # a new one may not be entered yet
+                folder.rmdir()
 
 
 def _own_cgroup() -> Path | None:
@@ -155,11 +174,11 @@ def _counter(path: Path, key: bytes = b"oom_kill") -> int:
 class Tree:
     """The leader and everything below it, owned by the calling process, which reaps for all of them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, folder_of_task: Path) -> None:
         self.leader = 0
         self.leader_status: int | None = None
         self._subreaper = become_subreaper()
-        self._cgroup = Cgroup.create(name)
+        self._cgroup = Cgroup.create(folder_of_task)
         self._oom_before = self._oom_kills()
 
     def enter(self) -> None:
@@ -233,9 +252,9 @@ def _reads_a_pipe(pid: int) -> bool:
         return False
 
 
-def sweep(name: str, marker: tuple[str, str]) -> None:
+def sweep(folder_of_task: Path, marker: tuple[str, str]) -> None:
     """Kill what is left of a task whose shim is gone."""
-    cgroup = Cgroup.find(name)
+    cgroup = Cgroup.find(folder_of_task)
     end = now() + KILL_SECONDS_MAX
     while now() < end:
         if cgroup:

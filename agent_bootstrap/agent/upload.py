@@ -64,13 +64,15 @@ class LogFeed:
         if not data:
             return False
         try:
-            reply = _post_bytes(self._client, self._paths.log(self._offset), data)
-            self._offset = int(reply["offset"])
+            offset = int(_post_bytes(self._client, self._paths.log(self._offset), data)["offset"])
         except Conflict as conflict:
             if conflict.code != LOG_GAP:
                 raise
-            self._offset = int(conflict.problem["offset"])
-        return True
+            offset = int(
+                conflict.problem["offset"]
+            )  # it may lie behind: the server was restored from an older copy
+        moved, self._offset = offset != self._offset, offset
+        return moved
 
     def _read(self) -> bytes:
         with self._path.open("rb") as file:
@@ -93,12 +95,11 @@ class JournalFeed:
                 continue
             try:
                 path = self._paths.journal(batch.rank, segment, batch.offset)
-                reply = _post_bytes(self._client, path, batch.data)
-                self._offsets[segment] = max(offset, int(reply["offset"]))
+                self._offsets[segment] = int(_post_bytes(self._client, path, batch.data)["offset"])
             except Refused as error:  # this batch will never be taken; the ones behind it may
                 _logger.warning("journal %s at %d is refused: %s", segment, offset, error)
                 self._offsets[segment] = batch.end
-            moved = True
+            moved = moved or self._offsets[segment] != offset
         return moved
 
 

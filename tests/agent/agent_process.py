@@ -19,9 +19,19 @@ GIBIBYTE = 1024**3
 
 
 class AgentProcess:
-    def __init__(self, home: Path, url: str, *, gpus: int = 0, cpus: int = 4, **environ: str) -> None:
+    def __init__(
+        self,
+        home: Path,
+        url: str,
+        *,
+        gpus: int = 0,
+        cpus: int = 4,
+        python: str = sys.executable,
+        **environ: str,
+    ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
+        self.python = python
         self.notice = home / "notice.json"
         inventory = home / "inventory.json"
         machine: dict[str, Any] = {"cpus": cpus, "memory_bytes": 8 * GIBIBYTE, "disk_bytes": 100 * GIBIBYTE}
@@ -45,7 +55,7 @@ class AgentProcess:
     def start(self) -> AgentProcess:
         with (self.home / "console").open("ab") as console:
             self.process = subprocess.Popen(
-                [sys.executable, str(self.home / "agent.pyz")],
+                [self.python, str(self.home / "agent.pyz")],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=console,

@@ -57,8 +57,7 @@ while True: time.sleep(60)
 
 
 def started(server: WireServer, code: str, **more: Any) -> Task:
-    task = server.submit([sys.executable, "-c", code], **more)
-    return task
+    return server.submit([sys.executable, "-c", code], **more)
 
 
 def ready(server: WireServer, task: Task) -> None:
@@ -121,7 +120,9 @@ while True: time.sleep(60)
     assert not tree_of(agent)
 
 
-def test_a_command_behind_a_shell_is_asked_to_stop_and_nothing_runs_after_it(serve: Serve, launch: Launch) -> None:
+def test_a_command_behind_a_shell_is_asked_to_stop_and_nothing_runs_after_it(
+    serve: Serve, launch: Launch
+) -> None:
     server = serve()
     script = shutil.which("python") or sys.executable
     task = server.submit(f"cat > save.py <<'EOF'\n{SAVES_ON_SIGTERM}\nEOF\n{script} save.py\necho after")
@@ -171,6 +172,7 @@ def test_a_stale_lease_kills_the_tree_and_is_not_reported(serve: Serve, launch: 
     assert not list((agent.home / "tasks").iterdir())
 
 
+@pytest.mark.slow
 def test_silence_of_the_server_kills_the_tree_before_the_lease_ends(serve: Serve, launch: Launch) -> None:
     server = serve(ttl_seconds=3.0)
     task = started(server, HOSTILE)
@@ -184,6 +186,7 @@ def test_silence_of_the_server_kills_the_tree_before_the_lease_ends(serve: Serve
     assert task.results == []
 
 
+@pytest.mark.slow
 def test_a_frozen_agent_does_not_keep_its_task_alive(serve: Serve, launch: Launch) -> None:
     server = serve(ttl_seconds=2.0)
     task = started(server, HOSTILE)
@@ -198,6 +201,7 @@ def test_a_frozen_agent_does_not_keep_its_task_alive(serve: Serve, launch: Launc
     assert task.results == []
 
 
+@pytest.mark.slow
 def test_a_killed_agents_task_runs_on_and_the_next_agent_brings_it_home(serve: Serve, launch: Launch) -> None:
     server = serve()
     script = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.05; done"
@@ -213,13 +217,15 @@ def test_a_killed_agents_task_runs_on_and_the_next_agent_brings_it_home(serve: S
     assert bytes(task.log).decode().split("\n") == [*(f"line {n}" for n in range(40)), ""]
 
 
-def test_a_task_that_ended_while_no_agent_was_there_is_reported_by_the_next(serve: Serve, launch: Launch) -> None:
+def test_a_task_that_ended_while_no_agent_was_there_is_reported_by_the_next(
+    serve: Serve, launch: Launch
+) -> None:
     server = serve()
     task = server.submit("echo begun; sleep 0.5; echo done; exit 7")
     agent = launch(server)
     server.wait_for(lambda: b"begun" in task.log)
     agent.kill()
-    server.wait_for(lambda: (agent.home / "tasks" / "1-1" / "exit.json").exists())
+    server.wait_for((agent.home / "tasks" / "1-1" / "exit.json").exists)
     agent.start()
     server.wait_for(lambda: task.result)
     assert task.result is not None
@@ -274,6 +280,7 @@ def test_a_notice_saves_the_checkpoint_before_the_machine_goes(serve: Serve, lau
     assert server.left == 1
 
 
+@pytest.mark.slow
 def test_a_task_deaf_to_its_notice_is_killed_and_reported_in_time(serve: Serve, launch: Launch) -> None:
     server = serve()
     task = started(server, HOSTILE)
@@ -348,7 +355,9 @@ def small_memory() -> Any:
     pytest.skip("no cgroup with a memory limit can be made here")
 
 
-def test_a_task_killed_for_want_of_memory_is_told_so(serve: Serve, launch: Launch, small_memory: Path) -> None:
+def test_a_task_killed_for_want_of_memory_is_told_so(
+    serve: Serve, launch: Launch, small_memory: Path
+) -> None:
     server = serve()
     task = started(server, "data = []\nwhile True: data.append(bytearray(10_000_000))")
     task.state = "held back"

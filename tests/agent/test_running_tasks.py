@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from agent.agent_process import AgentProcess
+from agent.test_package import interpreter
 from agent.wire_server import WireServer
 
 Serve = Callable[..., WireServer]
@@ -67,6 +68,20 @@ def test_a_task_runs_and_its_log_metrics_and_checkpoint_are_there_before_its_res
     assert server.blobs[task.artifacts[0]["digest"]] == b"weights" * 100000
 
 
+def test_the_oldest_python_does_the_same(serve: Serve, launch: Launch) -> None:
+    python = interpreter("3.9")
+    if python is None:
+        pytest.skip("no Python 3.9 on this machine")
+    server = serve()
+    task = server.submit([python, "train.py"], code=archive_of(train=WRITE_RECORDS + "print('trained')"))
+    launch(server, python=python)
+    server.wait_for(lambda: task.result)
+    assert task.result is not None
+    assert task.result["outcome"] == "completed", task.log
+    assert task.artifacts_when_finished == 1
+    assert ["m", 1, 0.5, {"loss": 0.25}, None] in task.records
+
+
 def test_output_arrives_while_the_task_still_runs(serve: Serve, launch: Launch) -> None:
     server = serve()
     task = server.submit("echo first; sleep 60")
@@ -78,7 +93,9 @@ def test_output_arrives_while_the_task_still_runs(serve: Serve, launch: Launch) 
 def test_the_environment_is_the_contract_and_none_of_the_agents_own(serve: Serve, launch: Launch) -> None:
     server = serve()
     code = archive_of(show="import json, os; print(json.dumps(dict(os.environ)))")
-    task = server.submit(["python", "show.py"], code=code, environ={"MINE": "x y", "HOSTLER_URL": "http://evil"})
+    task = server.submit(
+        ["python", "show.py"], code=code, environ={"MINE": "x y", "HOSTLER_URL": "http://evil"}
+    )
     agent = launch(server, gpus=1)
     server.wait_for(lambda: task.result)
     environ = json.loads(bytes(task.log))
@@ -126,7 +143,9 @@ def test_how_a_task_ends_is_told_as_it_was(
     assert (task.result["outcome"], task.result["exit_code"]) == (outcome, code), task.result
 
 
-def test_code_that_would_leave_its_folder_fails_the_task_and_writes_nothing(serve: Serve, launch: Launch) -> None:
+def test_code_that_would_leave_its_folder_fails_the_task_and_writes_nothing(
+    serve: Serve, launch: Launch
+) -> None:
     server = serve()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
@@ -141,7 +160,9 @@ def test_code_that_would_leave_its_folder_fails_the_task_and_writes_nothing(serv
 
 def test_a_run_timeout_lets_the_task_save_itself_first(serve: Serve, launch: Launch) -> None:
     server = serve()
-    task = server.submit("trap 'echo saved; exit 0' TERM; while :; do sleep 0.05; done", timeout={"run": "500ms"})
+    task = server.submit(
+        "trap 'echo saved; exit 0' TERM; while :; do sleep 0.05; done", timeout={"run": "500ms"}
+    )
     launch(server)
     server.wait_for(lambda: task.result)
     assert task.result is not None
@@ -151,8 +172,8 @@ def test_a_run_timeout_lets_the_task_save_itself_first(serve: Serve, launch: Lau
 
 def test_a_flood_of_output_keeps_head_and_tail_and_marks_the_gap(serve: Serve, launch: Launch) -> None:
     server = serve()
-    script = "import sys\nfor n in range(300000): print('line', n)"
-    task = server.submit(["python", "-u", "-c", script.replace("print('line', n)", "sys.stdout.write(f'line {n}\\n')")])
+    script = "import sys\nfor n in range(300000): sys.stdout.write(f'line {n}\\n')"
+    task = server.submit(["python", "-c", script])
     agent = launch(server, HOSTLER_LOG_HEAD_BYTES="100000", HOSTLER_LOG_TAIL_BYTES="20000")
     server.wait_for(lambda: task.result, 40)
     text = bytes(task.log).decode()
@@ -160,7 +181,7 @@ def test_a_flood_of_output_keeps_head_and_tail_and_marks_the_gap(serve: Serve, l
     assert text.endswith("line 299999\n")
     assert "bytes of output are left out here" in text
     assert len(text) <= 120100
-    assert not list((agent.home / "tasks").iterdir())
+    server.wait_for(lambda: not list((agent.home / "tasks").iterdir()))
 
 
 def test_what_the_server_could_not_take_at_first_arrives_complete(serve: Serve, launch: Launch) -> None:
@@ -173,6 +194,17 @@ def test_what_the_server_could_not_take_at_first_arrives_complete(serve: Serve, 
     task.uploads_refused = False
     server.wait_for(lambda: task.result)
     assert bytes(task.log).split() == [str(number).encode() for number in range(500)]
+
+
+def test_a_server_restored_from_an_older_copy_gets_the_rest_again(serve: Serve, launch: Launch) -> None:
+    server = serve()
+    task = server.submit("echo first; while [ ! -e go ]; do sleep 0.02; done; echo second")
+    agent = launch(server)
+    server.wait_for(lambda: bytes(task.log) == b"first\n")
+    del task.log[2:]
+    (agent.home / "tasks" / "1-1" / "work" / "go").touch()
+    server.wait_for(lambda: task.result)
+    assert bytes(task.log) == b"first\nsecond\n"
 
 
 def test_a_renewed_credential_is_used_and_kept(serve: Serve, launch: Launch) -> None:

@@ -41,15 +41,15 @@ class Task:
 
     @property
     def records(self) -> list[Any]:
-        return [
-            record for data in self.segments.values() for record in journal.parse(bytes(data))[0]
-        ]
+        return [record for data in self.segments.values() for record in journal.parse(bytes(data))[0]]
 
 
 class WireServer:
     """`away` makes every request end without an answer; `credential_seconds_left` renews at each beat when set."""
 
-    def __init__(self, *, ttl_seconds: float = 30.0, heartbeat_seconds: float = 0.2, zipapp: bytes = b"") -> None:
+    def __init__(
+        self, *, ttl_seconds: float = 30.0, heartbeat_seconds: float = 0.2, zipapp: bytes = b""
+    ) -> None:
         self.ttl_seconds, self.heartbeat_seconds, self.zipapp = ttl_seconds, heartbeat_seconds, zipapp
         self.dead_man_seconds = 600.0
         self.credential = "credential-1"
@@ -81,7 +81,9 @@ class WireServer:
         self._http.server_close()
 
     def submit(self, run: Any, **more: Any) -> Task:
-        known = {name: more.pop(name) for name in ("code", "cpus", "memory_bytes", "gpu_count") if name in more}
+        known = {
+            name: more.pop(name) for name in ("code", "cpus", "memory_bytes", "gpu_count") if name in more
+        }
         with self.changed:
             task = Task(len(self.tasks) + 1, {"run": run, **more}, ttl_seconds=self.ttl_seconds, **known)
             self.tasks[task.id] = task
@@ -92,7 +94,9 @@ class WireServer:
         deadline = time.monotonic() + seconds
         while not what():
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {seconds} s: tasks {self.tasks}, requests {self.requests[-30:]}")
+                raise AssertionError(
+                    f"not within {seconds} s: tasks {self.tasks}, requests {self.requests[-30:]}"
+                )
             time.sleep(0.02)
 
 
@@ -101,21 +105,20 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     owner: WireServer
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Quiet."""
 
     def do_GET(self) -> None:
         self._serve()
 
-    do_POST = do_PUT = do_HEAD = do_GET
+    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815
 
     def _serve(self) -> None:
         owner = self.owner
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if owner.away:
-            self.close_connection = True
+        if self._must_be_silent():
             return
         owner.requests.append(f"{self.command} {parts.path}")
         if owner.errors_to_give > 0:
@@ -123,10 +126,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, {"title": "busy"})
             return
         status, answer = self._route(parts.path, query, body)
-        if owner.away:
-            self.close_connection = True
+        if self._must_be_silent():  # it may have gone away meanwhile: done, but never answered
             return
         self._answer(status, answer)
+
+    def _must_be_silent(self) -> bool:
+        self.close_connection = self.close_connection or self.owner.away
+        return self.owner.away
 
     def _answer(self, status: int, answer: Any) -> None:
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
@@ -156,7 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._of_task(action.format(*match.groups()), match, query, body)
         return 404, {"title": f"no {path}"}
 
-    def _of_task(self, action: str, match: re.Match[str], query: dict[str, str], body: bytes) -> tuple[int, Any]:
+    def _of_task(
+        self, action: str, match: re.Match[str], query: dict[str, str], body: bytes
+    ) -> tuple[int, Any]:
         task = self.owner.tasks.get(int(match[1]))
         if task is None or task.generation != int(match[2]):
             return 409, {"code": "STALE_GENERATION"}
