@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,6 +22,7 @@ LITERAL_TASK_KEYS = frozenset({"run"})
 """Where ``${NAME}`` is the task's own shell's business, on its machine."""
 
 _Document = TypeVar("_Document", bound=Document)
+Amend = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def load_fleet(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> FleetConfig:
@@ -29,9 +30,17 @@ def load_fleet(path: str | os.PathLike[str], variables: Mapping[str, str] | None
     return parse_fleet(_read(path), os.fspath(path), variables)
 
 
-def load_task(path: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> TaskSpec:
-    """Read task.yaml. ``${NAME}`` is filled in everywhere but in `run`. Raises ConfigError."""
-    return parse_task(_read(path), os.fspath(path), variables)
+def load_task(
+    path: str | os.PathLike[str],
+    variables: Mapping[str, str] | None = None,
+    *,
+    amend: Amend | None = None,
+) -> TaskSpec:
+    """Read task.yaml. ``${NAME}`` is filled in everywhere but in `run`. Raises ConfigError.
+
+    `amend` is given the file's plain values and gives those to validate: options of a command line over it.
+    """
+    return parse_task(_read(path), os.fspath(path), variables, amend=amend)
 
 
 def parse_fleet(
@@ -41,9 +50,16 @@ def parse_fleet(
     return _parse(text, name, FleetConfig, os.environ if variables is None else variables, frozenset())
 
 
-def parse_task(text: str, name: str = "task.yaml", variables: Mapping[str, str] | None = None) -> TaskSpec:
+def parse_task(
+    text: str,
+    name: str = "task.yaml",
+    variables: Mapping[str, str] | None = None,
+    *,
+    amend: Amend | None = None,
+) -> TaskSpec:
     """`load_task` for text at hand; `name` stands before each problem."""
-    return _parse(text, name, TaskSpec, os.environ if variables is None else variables, LITERAL_TASK_KEYS)
+    variables = os.environ if variables is None else variables
+    return _parse(text, name, TaskSpec, variables, LITERAL_TASK_KEYS, amend)
 
 
 def _read(path: str | os.PathLike[str]) -> str:
@@ -70,7 +86,12 @@ def _refuse(name: str, message: str, line: int | None = None, column: int | None
 
 
 def _parse(
-    text: str, name: str, model: type[_Document], variables: Mapping[str, str], literal_keys: frozenset[str]
+    text: str,
+    name: str,
+    model: type[_Document],
+    variables: Mapping[str, str],
+    literal_keys: frozenset[str],
+    amend: Amend | None = None,
 ) -> _Document:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_FILE_BYTES:
         raise _refuse(name, f"is larger than {MAX_FILE_BYTES // 1024} KiB", 1, 1)
@@ -86,13 +107,15 @@ def _parse(
         found = "is empty" if tree.value is None else "is not a mapping"
         first = next(iter(model.model_json_schema()["required"]))
         raise _refuse(name, f"{found}; write keys at its top, such as {first}:", tree.line, tree.column)
-    return _validated(tree, flaws, name, model)
+    return _validated(tree, flaws, name, model, amend)
 
 
-def _validated(tree: Node, flaws: list[Flaw], name: str, model: type[_Document]) -> _Document:
+def _validated(
+    tree: Node, flaws: list[Flaw], name: str, model: type[_Document], amend: Amend | None
+) -> _Document:
     problems = [_told(flaw, name) for flaw in flaws]
     flawed = {flaw.path for flaw in flaws}
-    data = tree.plain()
+    data = tree.plain() if amend is None else amend(tree.plain())
     document = None
     try:
         document = model.model_validate(data)
