@@ -81,7 +81,7 @@ class Calls:
         """What `call` gives. Raises its last error when it is not retryable or the patience or budget is out."""
         self._budget.earn()
         retrying = Retrying(
-            sleep=self._sleep,
+            sleep=self._pause,
             stop=stop_after_attempt(patience.attempts),
             wait=lambda state: self._wait_seconds(state, patience),
             retry=retry_if_exception(_is_retryable),
@@ -89,6 +89,9 @@ class Calls:
             reraise=True,
         )
         return retrying(call)
+
+    def _pause(self, seconds: float) -> None:
+        self._sleep(seconds)
 
     def _wait_seconds(self, state: RetryCallState, patience: Patience) -> float:
         ceiling = min(patience.max_wait_seconds, BASE_SECONDS * 2.0 ** (state.attempt_number - 1))

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.loaders import create_loader
 from botocore.session import get_session
 
 from ...config.aws import AwsAuth
@@ -25,6 +26,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
 MAX_CONNECTIONS = 32
 ROLE_SESSION_NAME = "hostler"
+_LOADER = create_loader()
 MAX_PAGES = 10_000
 """No list of ours is this long: a cloud that hands out tokens for ever is broken, and the loop must go on."""
 
@@ -33,6 +35,7 @@ class Client:
     """boto3 clients by (service, region) and the one way to call them. Thread-safe."""
 
     def __init__(self, name: str, section: Section, calls: Calls) -> None:
+        self.name = name
         self._endpoint_url = section.endpoint_url
         self._calls = calls
         self._lock = threading.Lock()
@@ -99,6 +102,13 @@ class Client:
             return self._clients[key]
 
 
+def _core() -> Any:
+    """A session that shares what AWS's API looks like with the others: reading that takes longer than all the rest."""
+    core = get_session()
+    core.register_component("data_loader", _LOADER)
+    return core
+
+
 def _config() -> Config:
     return Config(
         retries={"total_max_attempts": 1, "mode": "standard"},
@@ -115,7 +125,7 @@ def _said(service: str, method: str) -> str:
 
 
 def _session(auth: AwsAuth, endpoint_url: str | None, region: str) -> Any:
-    session = boto3.Session(profile_name=auth.profile, **_keys(auth))
+    session: Any = boto3.Session(profile_name=auth.profile, botocore_session=_core(), **_keys(auth))
     if auth.role_arn is None:
         return session
     extra = {"RoleSessionName": ROLE_SESSION_NAME}
@@ -130,12 +140,12 @@ def _session(auth: AwsAuth, endpoint_url: str | None, region: str) -> Any:
     if source is None:
         raise AuthFailed("no credentials to assume the role with", scope=Scope.PROVIDER, hint="set auth")
     fetcher = AssumeRoleCredentialFetcher(make_client, source, auth.role_arn, extra_args=extra)
-    inner = get_session()
-    inner._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")  # noqa: SLF001
+    inner: Any = _core()
+    inner._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
     return boto3.Session(botocore_session=inner)
 
 
-def _keys(auth: AwsAuth) -> dict[str, str]:
+def _keys(auth: AwsAuth) -> dict[str, Any]:
     if auth.access_key_env is None or auth.secret_key_env is None:
         return {}
     keys = {

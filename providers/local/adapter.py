@@ -109,9 +109,10 @@ class LocalProvider:
             now = self._clock()
             self._reap()
             ours = list(self._ours())
-            self._forget_old(ours, now)
-            machine = processes.everything() if ours else {}
             listed = [(folder, record) for folder, record in ours if retention.is_listed(folder, now)]
+            if len(listed) < len(ours):
+                self._forget_old(now)
+            machine = processes.everything() if listed else {}
             return tuple(self._describe(folder, record, now, machine) for folder, record in listed)
 
     def terminate(self, ref: str) -> None:
@@ -266,10 +267,9 @@ class LocalProvider:
         with lock_file(self._root / LOCK_NAME):
             yield
 
-    def _forget_old(self, ours: list[tuple[Folder, Record]], now: float) -> None:
-        if any(not retention.is_listed(folder, now) for folder, _ in ours):
-            with self._locked():
-                retention.forget_old(self._root, [folder for folder, _ in ours], now)
+    def _forget_old(self, now: float) -> None:
+        with self._locked():
+            retention.forget_old(self._root, [folder for folder, _ in self._ours()], now)
 
     def _watch(self, folder: Folder) -> None:
         """Carry the end out in the background; a listing does the same, later, if this daemon dies."""

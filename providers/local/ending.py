@@ -25,14 +25,12 @@ def settle(folder: Folder, now: float, machine: Machine | None = None) -> CloudS
     """
     if folder.end() is not None:
         return CloudState.TERMINATED
-    doom, lives = folder.doom(), folder.lives()
-    if lives:
-        _remember_first(folder, machine)
+    doom, lives = folder.doom(), _lives(folder)
     if lives and (doom is None or now < doom.at):
         return CloudState.STOPPING if doom is not None and doom.gentle else CloudState.RUNNING
     if doom is None and not folder.started.exists():
-        return CloudState.RUNNING if folder.lives() else CloudState.PENDING
-    left = _left(folder, machine) or (processes.holding(folder.life_lock) if lives else ())
+        return CloudState.RUNNING if folder.is_held() else CloudState.PENDING
+    left = _left(folder, machine) or (processes.holding(folder.life_lock) if folder.is_held() else ())
     if left and doom is not None and doom.gentle and now < doom.at:
         return CloudState.STOPPING
     for process in left:
@@ -71,15 +69,36 @@ def _left(folder: Folder, machine: Machine | None) -> Sequence[Process]:
 
 
 def _nothing_left(folder: Folder) -> bool:
-    return not any(_left(folder, None) for _ in range(EMPTY_LOOKS)) and not folder.lives()
+    return not any(_left(folder, None) for _ in range(EMPTY_LOOKS)) and not folder.is_held()
 
 
-def _remember_first(folder: Folder, machine: Machine | None) -> None:
-    """A daemon killed right after the start didn't write down which process is the first."""
-    if folder.first() is not None:
-        return
-    home = str(folder.path)
-    for process in (processes.everything() if machine is None else machine).values():
-        if process.home == home and process.pid == process.session:
+def _lives(folder: Folder) -> bool:
+    """Whether the first process is there, as the machine's init would be; what it left behind doesn't count."""
+    had_started = _pid_told(folder) is not None
+    first = folder.first() or _find_first(folder)
+    if first is None:
+        # Not even its first deed is done: it lives if it is just being started.
+        return not had_started and folder.is_held()
+    process = processes.read(first[0])
+    return process is not None and process.start_ticks == first[1]
+
+
+def _find_first(folder: Folder) -> tuple[int, int] | None:
+    """For a daemon that was killed right after the start, before it wrote down which process is the first."""
+    home, told = str(folder.path), _pid_told(folder)
+    if told is None:
+        return None
+    for process in processes.everything().values():
+        if process.home == home and process.pid == process.session == told:
             folder.write_first(process.pid, process.start_ticks)
-            return
+            return process.pid, process.start_ticks
+    return None
+
+
+def _pid_told(folder: Folder) -> int | None:
+    """The pid that the first process wrote as its first deed; None while it hasn't."""
+    try:
+        text = folder.started.read_text().strip()
+    except FileNotFoundError:
+        return None
+    return int(text) if text.isdigit() else None

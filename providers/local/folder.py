@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -114,8 +115,8 @@ class Folder:
     def write_first(self, pid: int, start_ticks: int) -> None:
         write_json(self.path / "first.json", {"pid": pid, "start_ticks": start_ticks})
 
-    def lives(self) -> bool:
-        """Whether the first process is there: it holds the lock, or is about to be started by one who does."""
+    def is_held(self) -> bool:
+        """Whether a process has the life lock: the first, one that inherited it, or one who is starting the first."""
         try:
             descriptor = os.open(self.life_lock, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -147,7 +148,8 @@ def write_json(path: Path, value: object) -> None:
 
 def write_whole(path: Path, content: bytes, mode: int) -> None:
     """Write aside, flush to the disk, rename into place: a reader sees all of it or the old file."""
-    aside = path.with_name(f".{path.name}.new")
+    # Two who settle the same instance at once write the same; each needs a file of its own to do it.
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -30,7 +30,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOCK_ATTEMPTS = 100
 LOCK_PAUSE_SECONDS = 0.005
 GPU_NAMESPACE = uuid.UUID("6c1b8f0e-35d1-4c0e-9a38-0f6f5d0c3a11")
-_FIRST_COMMAND = ': >"$HOSTLER_HOME/started" || exit 71; exec sh "$HOSTLER_HOME/user-data"'
+_FIRST_COMMAND = 'echo $$ >"$HOSTLER_HOME/started" || exit 71; exec sh "$HOSTLER_HOME/user-data"'
 """The mark is the new process's own first deed: a daemon killed just before or after the fork can't get it wrong."""
 
 
