@@ -104,9 +104,12 @@ def mark(conn: Connection, workspace: str, offer: OfferKey, *, code: str, detail
 
 
 def succeeded(conn: Connection, offer: OfferKey) -> None:
-    """A launch went through: twice as many may be open at once; enough of them and the past is forgotten."""
+    """A launch went through: one more may be open at once, so that a round that succeeds doubles the next.
+
+    After enough of them the past is forgotten.
+    """
     covers = offer_health.c.scope_key.in_(covering(offer))
-    conn.execute(update(offer_health).where(covers).values(failures=0, budget=offer_health.c.budget * 2))
+    conn.execute(update(offer_health).where(covers).values(failures=0, budget=offer_health.c.budget + 1))
     conn.execute(delete(offer_health).where(covers, offer_health.c.budget >= MAX_BUDGET))
 
 

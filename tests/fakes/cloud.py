@@ -106,11 +106,7 @@ class FakeCloud:
         error = self._launch_error(request.offer.key)
         if error is not None:
             raise error
-        machine = self._start(request)
-        if self.replies_to_lose > 0:
-            self.replies_to_lose -= 1
-            raise Unavailable("the connection was reset", maybe_created=True)
-        return LaunchResult((self._as_listed(machine),))
+        return self._answer(self._start(request))
 
     def instances(self) -> Sequence[CloudInstance]:
         self.calls.append(("list", ""))
@@ -177,6 +173,12 @@ class FakeCloud:
     def _again(self, machine: Machine, request: LaunchRequest) -> LaunchResult:
         if machine.request != request:
             raise InvalidConfig("the same token with other parameters")
+        return self._answer(machine)
+
+    def _answer(self, machine: Machine) -> LaunchResult:
+        if self.replies_to_lose > 0:
+            self.replies_to_lose -= 1
+            raise Unavailable("the connection was reset", maybe_created=True)
         return LaunchResult((self._as_listed(machine),))
 
     def _start(self, request: LaunchRequest) -> Machine:

@@ -69,19 +69,17 @@ def every_cut(make_world: MakeWorld, spoil: Callable[[FleetWorld], None]) -> set
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("fault", ["none", "reply-lost", "not-visible-for-a-while", "terminate-fails-twice"])
+@pytest.mark.parametrize("fault", ["none", "reply-lost-and-terminate-fails", "not-visible-for-a-while"])
 def test_a_crash_before_any_effect_and_a_restart_gives_exactly_one_instance(
     make_world: MakeWorld, fault: str
 ) -> None:
     def spoil(world: FleetWorld) -> None:
         cloud = world.clouds["sky"]
         cloud.boot_seconds = 5
-        if fault == "reply-lost":
-            cloud.replies_to_lose = 1
+        if fault == "reply-lost-and-terminate-fails":
+            cloud.replies_to_lose, cloud.terminates_to_fail = 1, 1
         elif fault == "not-visible-for-a-while":
             cloud.replies_to_lose, cloud.visibility_lag_seconds = 1, 40
-        elif fault == "terminate-fails-twice":
-            cloud.terminates_to_fail = 2
 
     cuts = every_cut(make_world, spoil)
     assert {"write:intents", "write:launching", "call:launch", "call:terminate", "write:act"} <= cuts

@@ -38,7 +38,7 @@ def test_a_lost_reply_is_adopted_from_the_listing_without_another_call(world: Fl
 
 def test_a_lost_reply_that_no_listing_shows_yet_is_asked_again_with_the_same_token(world: FleetWorld) -> None:
     cloud = world.clouds["sky"]
-    cloud.replies_to_lose, cloud.visibility_lag_seconds = 3, 280
+    cloud.replies_to_lose, cloud.visibility_lag_seconds, cloud.boot_seconds = 3, 280, 200
     world.submit()
     world.run_until(lambda: world.states() == ["completed"], within=600)
     assert len(cloud.asked("launch")) == 4
@@ -109,7 +109,7 @@ def test_an_adapter_that_breaks_leaves_the_intent_open_and_the_other_provider_al
     world.submit(2)
     world.run(40)
     assert len(broken.billed()) == 1
-    assert {row["ref"] for row in world.rows() if row["provider"] == "sky"} == {"sky-1"}
+    assert {row["ref"] for row in world.rows("booting", "ready") if row["provider"] == "sky"} == {"sky-1"}
     assert len(sound.billed()) == 1
 
 
@@ -143,9 +143,7 @@ def test_after_a_stock_out_the_launch_budget_doubles_with_each_success(
     for _ in range(4):
         bought.append(len(world.tick().launched))
         clock.advance(10)
-    assert bought[0] == 1
-    assert bought == sorted(bought)
-    assert sum(bought) > 4
+    assert bought == [1, 2, 4, 8]
 
 
 def test_a_quota_that_is_used_up_holds_back_its_market_and_not_the_rest(
