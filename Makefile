@@ -28,7 +28,7 @@ help: ## show this list
 venv: $(DEV_STAMP) ## make the virtual environment with all that development needs
 
 demo: $(RUN_STAMP) ## real training on a local fleet: 0 -> limit -> 0, one machine lost on the way
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo
 
 up: $(RUN_STAMP) ## run the daemon in the foreground (CONFIG=fleet.yaml)
 	$(BIN)/hostler up --config $(CONFIG)
