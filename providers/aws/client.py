@@ -125,7 +125,9 @@ def _said(service: str, method: str) -> str:
 
 
 def _session(auth: AwsAuth, endpoint_url: str | None, region: str) -> Any:
-    session: Any = boto3.Session(profile_name=auth.profile, botocore_session=_core(), **_keys(auth))
+    core = _core()
+    session: Any = boto3.Session(profile_name=auth.profile, botocore_session=core, **_keys(auth))
+    core.get_scoped_config()  # a profile that isn't there is told now, not at the first launch
     if auth.role_arn is None:
         return session
     extra = {"RoleSessionName": ROLE_SESSION_NAME}

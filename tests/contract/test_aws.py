@@ -374,15 +374,24 @@ def test_the_price_list_is_read_through_pages_and_kept(aws: AwsHarness) -> None:
     assert aws.cloud.count("GetProducts") == 6
 
 
-@pytest.mark.slow
 def test_the_list_of_types_is_read_through_pages(aws: AwsHarness) -> None:
-    whole = {offer.key for offer in aws.provider(instance_types=["g5.*"]).offers()}
-    aws.cloud.page_size = 1500
-    paged = {offer.key for offer in aws.provider(instance_types=["g5.*"]).offers()}
+    kinds = ["g5.xlarge", "g5.2xlarge", "g4dn.xlarge", "t3.micro", "t3.small"]
+    whole = {offer.key for offer in aws.provider(instance_types=kinds).offers()}
+    asked_whole = aws.cloud.count("DescribeInstanceTypeOfferings")
+    aws.cloud.page_size = 9
+    paged = {offer.key for offer in aws.provider(instance_types=kinds).offers()}
     aws.cloud.page_size = None
     assert paged == whole
-    assert len({key.instance_type for key in whole}) > 5
-    assert aws.cloud.count("DescribeInstanceTypeOfferings") > 2
+    assert {key.instance_type for key in whole} == set(kinds)
+    assert aws.cloud.count("DescribeInstanceTypeOfferings") > asked_whole + 2
+
+
+@pytest.mark.slow
+def test_globs_choose_the_types_that_are_offered(aws: AwsHarness) -> None:
+    kinds = {offer.instance_type for offer in aws.provider(instance_types=["g5.*", "t3.micro"]).offers()}
+    assert {"g5.xlarge", "g5.48xlarge", "t3.micro"} <= kinds
+    assert {kind.split(".")[0] for kind in kinds} == {"g5", "t3"}
+    assert {kind for kind in kinds if kind.startswith("t3.")} == {"t3.micro"}
 
 
 @pytest.mark.parametrize(
