@@ -6,58 +6,70 @@ import json
 import os
 import random
 import threading
-from typing import Any, Dict, Optional
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
 
 from . import wire
-from .connection import Connection
-from .errors import HostlerError, ServerRefused, ServerUnreachable
-from .place import RUN_FILE, Server
-from .upload import Uploader, is_final
+from .client import RETRYABLE, CallFailed, Client, backoff_seconds
+from .feeds import ArtifactFeed, JournalFeed, Paths
+from .place import FINISH_FILE, RUN_FILE, Server
 
 PAUSE_SECONDS = 1.0
-BACKOFF_SECONDS_MAX = 60.0
-CREATE_SECONDS_MAX = 5.0
-FINISH_FILE = "finish.json"
-"""How the run ended; written when it does, so that a later `sync` can tell."""
+QUICK_SECONDS = 5.0
+"""How long a training run may be held up by asking the server for its own number."""
+SENT_FILE = "sent.json"
 
 
-def open_run(folder: str, server: Server, *, timeout_seconds: float = 30.0) -> tuple[wire.Run, Connection]:
-    """Make the run on the server (or find it: its uid is the key) and a connection that speaks for it."""
-    with open(os.path.join(folder, RUN_FILE), encoding="utf-8") as file:
-        known: Dict[str, Any] = json.load(file)
-    account = Connection(
-        server.url, lambda: server.token, ca_file=server.ca_file, timeout_seconds=timeout_seconds
-    )
-    request = wire.NewRun(
-        uid=known["uid"], project=known["project"], name=known["name"], tags=known["tags"], capture={}
-    )
-    try:
-        run: wire.Run = account.json("POST", wire.CREATE, request)
-    finally:
-        account.close()
-    return run, Connection(server.url, lambda: run["task_token"], ca_file=server.ca_file)
+class Carrier:
+    """One run's folder and the run on the server that its records go to."""
+
+    def __init__(self, folder: str, server: Server, *, timeout_seconds: float = 30.0) -> None:
+        """Make the run on the server, or find it: its uid is the key. Raises CallFailed."""
+        with open(os.path.join(folder, RUN_FILE), encoding="utf-8") as file:
+            known: Dict[str, Any] = json.load(file)
+        self._folder = folder
+        self.client = Client(server.url, lambda: server.token, ca_file=server.ca_file)
+        request = wire.NewRun(
+            uid=known["uid"], project=known["project"], name=known["name"], tags=known["tags"], capture={}
+        )
+        try:
+            run: wire.Run = self.client.post(wire.CREATE, request, timeout_seconds=timeout_seconds)
+        except BaseException:
+            self.client.close()
+            raise
+        self.run = run
+        self.client.close()
+        self.client = Client(server.url, lambda: run["task_token"], ca_file=server.ca_file)
+        paths, out = Paths(run["task_id"], run["generation"]), Path(folder)
+        feeds = (ArtifactFeed(self.client, paths, out, out / SENT_FILE), JournalFeed(self.client, paths, out))
+        self._steps: tuple[Callable[[], bool], ...] = tuple(feed.step for feed in feeds)
+
+    def carry(self) -> None:
+        """Send all that is there now. Raises CallFailed."""
+        for step in self._steps:
+            while step():
+                pass
+
+    def tell_end(self) -> None:
+        """Close the run on the server if it has ended here. Raises CallFailed."""
+        try:
+            with open(os.path.join(self._folder, FINISH_FILE), encoding="utf-8") as file:
+                end = json.load(file)
+        except FileNotFoundError:
+            return
+        path = wire.FINISH.format(task_id=self.run["task_id"], generation=self.run["generation"])
+        self.client.post(path, {**end, "exit_code": 0 if end["state"] == "completed" else 1})
 
 
 def sync(folder: str, server: Server) -> int:
-    """Carry one run's folder to the server; returns its task id. Again is harmless."""
-    run, connection = open_run(folder, server)
+    """Carry one run's folder to the server; returns its task id. Again is harmless. Raises CallFailed."""
+    carrier = Carrier(folder, server)
     try:
-        Uploader(connection, folder, run["task_id"], run["generation"]).pass_once()
-        tell_end(folder, run, connection)
+        carrier.carry()
+        carrier.tell_end()
     finally:
-        connection.close()
-    return run["task_id"]
-
-
-def tell_end(folder: str, run: wire.Run, connection: Connection) -> None:
-    """Close the run on the server if it has ended here."""
-    try:
-        with open(os.path.join(folder, FINISH_FILE), encoding="utf-8") as file:
-            end = json.load(file)
-    except FileNotFoundError:
-        return
-    path = wire.FINISH.format(task_id=run["task_id"], generation=run["generation"])
-    connection.json("POST", path, {**end, "exit_code": 0 if end["state"] == "completed" else 1})
+        carrier.client.close()
+    return carrier.run["task_id"]
 
 
 class Background:
@@ -67,11 +79,10 @@ class Background:
         self._folder = folder
         self._server = server
         self._stop = threading.Event()
-        self._run: Optional[wire.Run] = None
-        self._connection: Optional[Connection] = None
-        self._uploader: Optional[Uploader] = None
+        self._carrier: Optional[Carrier] = None
         self._given_up = ""
         self._lock = threading.Lock()
+        self._rng = random.Random()  # noqa: S311 - jitter
         self._thread = threading.Thread(target=self._work, name="hostler-upload", daemon=True)
 
     def start(self) -> None:
@@ -84,55 +95,42 @@ class Background:
         if self._thread.is_alive():
             return "the server is slow"
         try:
-            self._pass()
-            assert self._run is not None and self._connection is not None
-            tell_end(self._folder, self._run, self._connection)
-        except (HostlerError, OSError) as error:
+            carrier = self._pass()
+            carrier.tell_end()
+            carrier.client.close()
+        except (CallFailed, OSError) as error:
             return self._given_up or str(error)
-        finally:
-            if self._connection is not None:
-                self._connection.close()
         return ""
 
     def task(self) -> Optional[wire.Run]:
         """The run on the server, made now if need be; None when the server does not answer quickly."""
         try:
             with self._lock:
-                self._ensure_open(CREATE_SECONDS_MAX)
-        except (HostlerError, OSError):
+                return self._open(QUICK_SECONDS).run
+        except (CallFailed, OSError):
             return None
-        return self._run
 
     def _work(self) -> None:
         failures = 0
-        while not self._stop.wait(self._pause(failures)):
+        while not self._stop.wait(
+            PAUSE_SECONDS + (backoff_seconds(failures, self._rng) if failures else 0.0)
+        ):
             try:
                 self._pass()
                 failures = 0
-            except (ServerUnreachable, OSError):
+            except (*RETRYABLE, OSError):
                 failures += 1
-            except ServerRefused as error:
-                failures += 1
-                if is_final(error):
-                    self._given_up = str(error)
-                    return
+            except CallFailed as error:  # it will never take more of this run
+                self._given_up = str(error)
+                return
 
-    def _pause(self, failures: int) -> float:
-        if not failures:
-            return PAUSE_SECONDS
-        return PAUSE_SECONDS + random.uniform(0, min(BACKOFF_SECONDS_MAX, 0.5 * 2 ** min(failures, 10)))  # noqa: S311
-
-    def _pass(self) -> None:
+    def _pass(self) -> Carrier:
         with self._lock:
-            self._ensure_open(30.0)
-            assert self._uploader is not None
-            self._uploader.pass_once()
+            carrier = self._open(30.0)
+            carrier.carry()
+            return carrier
 
-    def _ensure_open(self, timeout_seconds: float) -> None:
-        if self._uploader is None:
-            self._run, self._connection = open_run(
-                self._folder, self._server, timeout_seconds=timeout_seconds
-            )
-            self._uploader = Uploader(
-                self._connection, self._folder, self._run["task_id"], self._run["generation"]
-            )
+    def _open(self, timeout_seconds: float) -> Carrier:
+        if self._carrier is None:
+            self._carrier = Carrier(self._folder, self._server, timeout_seconds=timeout_seconds)
+        return self._carrier

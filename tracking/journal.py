@@ -36,7 +36,7 @@ except ImportError:
     _make = getattr(json.encoder, "c_make_encoder", None)
     if _make is not None:  # `encode` builds this anew at each call, a third of the cost of a small record
         _escape = json.encoder.encode_basestring  # type: ignore[attr-defined,unused-ignore]
-        _quick = _make(None, _encoder.default, _escape, None, ":", ",", False, False, False)  # noqa: FBT003
+        _quick = _make(None, _encoder.default, _escape, None, ":", ",", False, False, False)
         _chunks = lambda record: _quick(record, 0)  # noqa: E731
 
     def _dumps(record: Any) -> bytes:

@@ -13,6 +13,8 @@ from .errors import Refused
 MODES = ("auto", "online", "offline", "disabled")
 RUNS_FOLDER = os.path.join(".hostler", "runs")
 RUN_FILE = "run.json"
+FINISH_FILE = "finish.json"
+"""How the run ended; written when it does, so that a later `sync` can tell."""
 
 
 class Server(NamedTuple):

@@ -5,68 +5,72 @@ from __future__ import annotations
 import os
 import random
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import journal, spool, wire
-from .connection import Connection
+from .client import RETRYABLE, CallFailed, Client, Refused, backoff_seconds
 from .errors import Damaged, ServerRefused, ServerUnreachable
 from .place import Place
 
 PATIENCE_SECONDS = 300.0
 """How long to keep asking a server that doesn't answer: starting over would throw away more work than this."""
 BACKOFF_SECONDS_MAX = 15.0
+TIMEOUT_SECONDS = 60.0
+"""Of silence within a download."""
 
 
-def newest(
-    place: Place, connection: Optional[Connection], to: Optional[str]
-) -> Tuple[Optional[str], Optional[int]]:
+def newest(place: Place, client: Optional[Client], to: Optional[str]) -> Tuple[Optional[str], Optional[int]]:
     """(path, step) of the newest complete checkpoint, or (None, None).
 
     `to` is the file or folder to make; by default one under HOSTLER_IN or the run's folder. Raises ServerUnreachable
     when the server stays silent, Damaged when its bytes don't have their checksum.
     """
-    if connection is None or place.task_id is None:
+    if client is None or place.task_id is None:
         return _local(place, to)
     ids = {"task_id": place.task_id, "generation": place.generation}
-    record = _patiently(lambda: _asked(connection, wire.CHECKPOINT.format(**ids)))
+    record = _patiently(lambda: _asked(client, wire.CHECKPOINT.format(**ids)))
     if record is None:
         return None, None
     archive = _target(place, record, None) + ".part"
-    _patiently(lambda: _download(connection, wire.BLOB.format(digest=record["digest"], **ids), archive))
+    _patiently(lambda: _download(client, wire.BLOB.format(digest=record["digest"], **ids), archive))
     if spool.digest_of(archive) != record["digest"]:
         os.unlink(archive)
         raise Damaged(f"checkpoint {record['digest'][:12]} came back changed")
     return _put(archive, record, _target(place, record, to)), record.get("step")
 
 
-def _asked(connection: Connection, path: str) -> Optional[Dict[str, Any]]:
+def _asked(client: Client, path: str) -> Optional[Dict[str, Any]]:
     try:
-        answer: Dict[str, Any] = connection.json("GET", path)
-    except ServerRefused as error:
+        answer: Dict[str, Any] = client.request("GET", path).json()
+    except Refused as error:
         if error.status == 404:
             return None
         raise
     return answer
 
 
-def _download(connection: Connection, path: str, archive: str) -> None:
+def _download(client: Client, path: str, archive: str) -> None:
     os.makedirs(os.path.dirname(archive), exist_ok=True)
-    with open(archive, "wb") as file:
-        for chunk in connection.download(path):
-            file.write(chunk)
+    client.request(
+        "GET", path, into=Path(archive), limit_bytes=wire.BLOB_BYTES_MAX, timeout_seconds=TIMEOUT_SECONDS
+    )
 
 
-def _patiently(ask: Any) -> Any:
+def _patiently(ask: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + PATIENCE_SECONDS
+    rng = random.Random()  # noqa: S311 - jitter
     attempt = 0
     while True:
         try:
             return ask()
-        except ServerUnreachable:
+        except RETRYABLE as error:
             if time.monotonic() > deadline:
-                raise
-        time.sleep(random.uniform(0, min(BACKOFF_SECONDS_MAX, 0.5 * 2**attempt)))  # noqa: S311 - jitter
-        attempt = min(attempt + 1, 10)
+                raise ServerUnreachable(str(error)) from error
+        except CallFailed as error:
+            raise ServerRefused(error.status, error.code, str(error)) from error
+        time.sleep(backoff_seconds(attempt, rng, BACKOFF_SECONDS_MAX))
+        attempt += 1
 
 
 def _local(place: Place, to: Optional[str]) -> Tuple[Optional[str], Optional[int]]:

@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Type
 
 from . import place as places
-from .background import FINISH_FILE, Background
-from .connection import Connection
 from .errors import NoRun, Refused
 from .run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from .background import Background
 
 FINISH_SECONDS_MAX = 30.0
 """How long the end of a program may wait for the last upload; the rest stays on disk for `hostler sync`."""
@@ -68,7 +68,7 @@ class OpenRun(Run):
 
     def _write_end(self, state: str, message: str) -> None:
         try:
-            with open(os.path.join(self.place.folder, FINISH_FILE), "w", encoding="utf-8") as file:
+            with open(os.path.join(self.place.folder, places.FINISH_FILE), "w", encoding="utf-8") as file:
                 json.dump({"state": state, "message": message}, file)
         except OSError as error:
             warnings.warn(
@@ -146,6 +146,7 @@ def restore(to: Any) -> Optional[Path]:
     from pathlib import Path
 
     from . import restoring
+    from .client import Client
 
     run = current()
     if isinstance(run, DisabledRun):
@@ -156,12 +157,12 @@ def restore(to: Any) -> Optional[Path]:
         if known is not None and server is not None:
             place = place._replace(task_id=known["task_id"], generation=known["generation"])
             server = server._replace(token=known["task_token"])
-    connection = Connection(server.url, lambda: server.token, ca_file=server.ca_file) if server else None
+    client = Client(server.url, lambda: server.token, ca_file=server.ca_file) if server else None
     try:
-        path, step = restoring.newest(place, connection, None if to is None else os.fspath(to))
+        path, step = restoring.newest(place, client, None if to is None else os.fspath(to))
     finally:
-        if connection is not None:
-            connection.close()
+        if client is not None:
+            client.close()
     run.continue_from(step)
     return None if path is None else Path(path)
 
@@ -174,6 +175,8 @@ def _new_run(project: str, name: str, tags: Sequence[str], resume: str, mode: st
     if place.kind != "agent":
         places.write_run_file(place, project, name, tags)
     if place.kind == "online" and place.server is not None:
+        from .background import Background  # brings HTTP along: only where we upload ourselves
+
         run.background = Background(place.folder, place.server)
         run.background.start()
     if capture == "default":

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from ... import __version__
+from ...tracking.client import CallFailed, Client
 from .. import wire
 from . import archive, inventory, joining, notice, settings
-from .client import CallFailed, Client
 from .clock import now
 from .home import DEFAULT_HOME, Home
 from .inventory import BadInventory

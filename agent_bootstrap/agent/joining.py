@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ...tracking.client import CallFailed, Client, Conflict, Refused, Unauthorized
+from ...tracking.files import read_json, write_json
 from .. import wire
-from .client import CallFailed, Client, Conflict, Refused, Unauthorized
-from .home import Home, read_json, write_json
+from .home import Home
 from .metadata import MetadataFailed, identity
 from .settings import Settings
 

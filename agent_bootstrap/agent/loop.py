@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ...tracking.client import RETRYABLE, CallFailed, Conflict, Unauthorized
+from ...tracking.files import read_json
 from .. import wire
 from . import inventory as machine
-from .client import RETRYABLE, CallFailed, Conflict, Unauthorized
 from .clock import now
 from .held import HeldRuns
-from .home import read_json
 from .joining import Credential
 from .metadata import MetadataFailed
 from .notice import Notice, Watcher

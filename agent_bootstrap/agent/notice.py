@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
-from .home import read_json
+from ...tracking.files import read_json
 from .metadata import Answer, Aws, Azure, Gcp, MetadataFailed, epoch_of
 from .settings import Settings
 

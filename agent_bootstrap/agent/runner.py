@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...tracking import wire as record
+from ...tracking.client import CallFailed, Client, Conflict, Refused
+from ...tracking.feeds import Paths
+from ...tracking.files import read_json, write_atomic, write_json
 from .. import wire
 from . import environment, snapshot
-from .client import CallFailed, Client, Conflict, Refused
 from .clock import now
 from .durations import seconds
-from .home import Home, TaskFolder, read_json, write_atomic, write_json
+from .home import Home, TaskFolder
 from .outcome import Fate, fate_of
 from .settings import Settings
 from .shim import Exit, Job
@@ -29,7 +31,7 @@ from .slots import Share, Slots
 from .spare import ShimFailed, Spares
 from .stop import Stopping, plan_stop
 from .tree import sweep
-from .upload import Paths, Uploads
+from .upload import Uploads
 
 LEASE_SHARE = 0.8
 """Without contact the tree is dead after this part of the TTL: before the server gives the task away."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .home import Home, read_json
+from ...tracking.files import read_json
+from .home import Home
 
 DEAD_MAN_SECONDS = 900.0
 LOG_HEAD_BYTES = 60 * 1024**2

@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, TypedDict
 
+from ...tracking.files import write_json
 from .clock import now
-from .home import TaskFolder, write_json
+from .home import TaskFolder
 from .output import READ_BYTES, BoundedLog
 from .stop import TIMEOUT_GRACE_SECONDS, Stopping, announce, plan_stop, sooner
 from .tree import Tree

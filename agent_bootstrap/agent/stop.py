@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from .home import write_json
+from ...tracking.files import write_json
 
 RESERVE_SECONDS_MAX = 5.0
 """Kept back at the end of a grace for what comes after the kill: flushing logs and checkpoint, the report."""

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from hostler.agent_bootstrap.agent.client import (
+from hostler.tracking.client import (
     CallFailed,
     Client,
     Conflict,
