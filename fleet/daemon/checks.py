@@ -53,10 +53,9 @@ class OwnChecks:
         ]
 
     def _database(self) -> Check:
-        ok = self.database.ok()
-        return Check(
-            "database", ok, "reads and writes work" if ok else "it can't be read or written", "free its disk"
-        )
+        if self.database.ok():
+            return Check("database", True, "reads and writes work")
+        return Check("database", False, "it can't be read or written", "free space on the disk of its file")
 
     def _sqlite(self) -> Check:
         with self.database.read() as conn:

@@ -10,7 +10,7 @@ import structlog
 
 QUIET = (
     "alembic",
-    "uvicorn.access",
+    "uvicorn",
     "apscheduler",
     "sse_starlette",
     "botocore",

@@ -17,7 +17,7 @@ import httpx
 import psutil
 from api.serving import wait_until
 
-CODE = "import sys; from pathlib import Path; from hostler.fleet.daemon import run; sys.exit(run(Path(sys.argv[1])))"
+CODE = "import faulthandler, signal; faulthandler.register(signal.SIGUSR1); import sys; from pathlib import Path; from hostler.fleet.daemon import run; sys.exit(run(Path(sys.argv[1])))"
 START_SECONDS = 60.0
 FLEET = """
 version: 1
@@ -25,8 +25,8 @@ daemon:
   tick: 200ms
   listen: "127.0.0.1:{port}"
   state: "sqlite:///{folder}/state/state.db"
-  lease_ttl: 4s
-  dead_man: 20s
+  lease_ttl: 30s
+  dead_man: 60s
   bootstrap_timeout: 60s
 limits: {{instances: 2, usd_per_hour: 1}}
 providers:

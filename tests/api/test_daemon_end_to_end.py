@@ -139,10 +139,10 @@ def test_sighup_reads_the_file_again_and_keeps_the_old_one_if_it_is_invalid(tmp_
         file.write_text("version: [")
         daemon.signal(signal.SIGHUP)
         wait_until(lambda: "config.refused" in daemon.log())
-        assert daemon.get("config")["config"]["pools"]["local"]["idle_timeout"] == 2.0
+        assert daemon.get("config")["config"]["pools"]["local"]["idle_timeout"] == "2s"
         file.write_text(good)
         daemon.signal(signal.SIGHUP)
-        wait_until(lambda: daemon.get("config")["config"]["pools"]["local"]["idle_timeout"] == 7.0)
+        wait_until(lambda: daemon.get("config")["config"]["pools"]["local"]["idle_timeout"] == "7s")
 
 
 def test_what_only_its_owner_may_read_is_private(tmp_path: Path) -> None:
