@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,8 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...agent_bootstrap import wire as agent_wire
 from ...tracking import wire as record_wire
+from ...tracking.server.database import DatabaseClosed, StorageFull, WriterBusy
 from ...tracking.server.database.schema import idempotency
-from ...tracking.server.problems import Problem
+from ...tracking.server.problems import RETRY_AFTER_SECONDS, Problem
 from .state import AppState
 
 HEADER: Final = "idempotency-key"
@@ -32,6 +34,9 @@ ANSWER_BYTES_MAX: Final = 256 * 1024
 _KEPT_HEADERS: Final = ("content-type", "etag", "location")
 _OWN_WAY: Final = (agent_wire.PREFIX + "/", record_wire.PREFIX + "/")
 """Agents and the record have generations, uids and offsets for this; their answers may hold fresh secrets."""
+
+_NOT_NOW: Final = (StorageFull, WriterBusy, DatabaseClosed)
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,17 @@ def _bad_key() -> Problem:
     )
 
 
+def _unavailable(error: Exception) -> Problem:
+    return Problem(
+        503,
+        "STORAGE_FULL" if isinstance(error, StorageFull) else "BUSY",
+        "The server can't write just now",
+        detail=f"nothing of this request was stored: {error}",
+        hint="send the same request with the same key again a little later",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
 class Idempotency:
     """ASGI middleware inside the gate (it needs to know the workspace) and inside the body limit."""
 
@@ -135,6 +151,9 @@ class Idempotency:
             kept = await self._claim(scope, key, _hash_of(scope, body))
         except Problem as problem:
             await problem.response()(scope, receive, send)
+            return
+        except _NOT_NOW as error:
+            await _unavailable(error).response()(scope, receive, send)
             return
         if kept is not None:
             await _replay(send, kept)
@@ -161,11 +180,18 @@ class Idempotency:
             await self._app(scope, replay.receive, recorder.send)
             answer = recorder.answer()
         finally:
+            await self._settle(workspace, key, answer)
+        await recorder.flush()
+
+    async def _settle(self, workspace: str, key: str, answer: Kept | None) -> None:
+        """What can't be written down is repeated by a retry: by then the task's uid, made of the key, is known."""
+        try:
             if answer is None:
                 await self._state.database.write_async(lambda conn: forget(conn, workspace, key))
-        if answer is not None:
-            await self._state.database.write_async(lambda conn: keep(conn, workspace, key, answer))
-        await recorder.flush()
+            else:
+                await self._state.database.write_async(lambda conn: keep(conn, workspace, key, answer))
+        except _NOT_NOW:
+            _log.warning("the answer under an Idempotency-Key could not be kept", exc_info=True)
 
 
 class _Replay:
@@ -222,7 +248,9 @@ async def _whole_body(receive: Receive) -> bytes | None:
 
 
 def _hash_of(scope: Scope, body: bytes) -> str:
-    line = json.dumps([scope["method"], scope["path"], scope["query_string"].decode("latin-1")])
+    # Who asks is part of it: one person's answer is not for another's eyes.
+    who = scope["state"]["principal"].actor
+    line = json.dumps([who, scope["method"], scope["path"], scope["query_string"].decode("latin-1")])
     return hashlib.sha256(line.encode() + b"\n" + body).hexdigest()
 
 

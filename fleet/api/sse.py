@@ -51,6 +51,11 @@ class EventHub:
         for poll in self.polls:
             poll.cancel()
 
+    @property
+    def listeners(self) -> int:
+        """How many listen now: open streams, and the announcer of arrivals."""
+        return len(self._listeners)
+
     @contextlib.contextmanager
     def listen(self) -> Iterator[asyncio.Event]:
         event = asyncio.Event()

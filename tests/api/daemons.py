@@ -17,7 +17,13 @@ import httpx
 import psutil
 from api.serving import wait_until
 
-CODE = "import faulthandler, signal; faulthandler.register(signal.SIGUSR1); import sys; from pathlib import Path; from hostler.fleet.daemon import run; sys.exit(run(Path(sys.argv[1])))"
+CODE = """
+import faulthandler, signal, sys
+from pathlib import Path
+from hostler.fleet.daemon import run
+faulthandler.register(signal.SIGUSR1)
+sys.exit(run(Path(sys.argv[1])))
+"""
 START_SECONDS = 60.0
 FLEET = """
 version: 1

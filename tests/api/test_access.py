@@ -32,7 +32,7 @@ def test_every_documented_route_refuses_a_stranger(served: Served) -> None:
 
 
 def test_routes_of_agents_refuse_a_stranger_and_an_unknown_join_token(served: Served) -> None:
-    body = {"inventory": {}, "identity": {}}
+    body: dict[str, dict[str, str]] = {"inventory": {}, "identity": {}}
     with served.client(None) as stranger:
         assert stranger.get(wire.ZIPAPP).status_code == 401
         assert stranger.post(wire.LEASE, json={}).status_code == 401

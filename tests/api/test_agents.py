@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from functools import partial
 
 import httpx
 import pytest
@@ -167,21 +168,20 @@ def test_a_lease_request_with_nan_is_refused(served: Served) -> None:
 def test_a_heartbeat_of_a_terminated_instance_tells_it_to_go(served: Served) -> None:
     with served.joined(ID) as agent:
         for to in (InstanceState.TERMINATING, InstanceState.TERMINATED):
-            served.database.write(lambda conn, to=to: instances.advance(conn, ID, to, time.time()))
+            served.database.write(partial(instances.advance, instance_id=ID, to=to, now=time.time()))
         assert agent.post(wire.HEARTBEAT, json={"held": [], "stats": {}}).json()["drain"] is True
         assert agent.post(wire.LEASE, json=free(8.0)).json() == {"lease": None, "drain": True}
+
+
+def _poll_into(replies: list[dict[str, object]], agent: httpx.Client) -> None:
+    replies.append(agent.post(wire.LEASE, json=free(2.0)).json())
 
 
 def test_many_waiting_agents_are_woken_one_for_each_task(served: Served) -> None:
     agents = [served.joined(f"h-aaaaaaaaaaa{letter}") for letter in "bcdef"]
     replies: list[dict[str, object]] = []
     with served.client() as admin:
-        threads = [
-            threading.Thread(
-                target=lambda one=one: replies.append(one.post(wire.LEASE, json=free(2.0)).json())
-            )
-            for one in agents
-        ]
+        threads = [threading.Thread(target=_poll_into, args=(replies, one)) for one in agents]
         for thread in threads:
             thread.start()
         wait_until(lambda: served.state.dispatcher.waiting("main") == len(agents))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def at_zero(daemon: DaemonProcess) -> bool:
-    return daemon.get("instances", live=True)["items"] == []
+    return not daemon.get("instances", live=True)["items"]
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,8 @@ def test_a_new_database_beside_an_old_key_keeps_the_id_and_freezes_launches(tmp_
     for name, key_is_new, is_frozen in (("first", True, False), ("lost", False, True)):
         database = Database.open(f"sqlite:///{tmp_path / name}.db", lambda: 1.0)
         try:
-            assert database.write(
-                lambda conn, new=key_is_new: server_id(conn, key, key_is_new=new, now=1.0)
-            ) == id_of_key(key)
+            work = partial(server_id, key=key, key_is_new=key_is_new, now=1.0)
+            assert database.write(work) == id_of_key(key)
             with database.read() as conn:
                 assert bool(frozen.reason(conn)) is is_frozen
         finally:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
-from api.serving import Served
+import pytest
+from api.serving import Served, wait_until
+from hostler.fleet.api import sse
+from hostler.tracking.server import events
+from sqlalchemy import Connection
 
 EVENTS = "/api/v1/events"
 
@@ -75,6 +81,31 @@ def test_filters_leave_out_the_rest(served: Served, client: httpx.Client) -> Non
     assert [one["data"]["task_id"] for one in read_stream(client, 1, after=0, kind="task.stopped")] == [
         other["id"]
     ]
+
+
+@pytest.mark.slow
+def test_a_client_that_takes_nothing_is_disconnected_and_can_resume(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "SEND_TIMEOUT_SECONDS", 0.5)
+    flood = 20_000
+
+    def many(conn: Connection) -> None:
+        for _ in range(flood):
+            events.emit(conn, workspace="default", kind="x.y", now=1.0, actor="test", message="m" * 400)
+
+    served.database.write(many)
+    address, before = urlsplit(served.url), served.state.hub.listeners
+    with socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect((address.hostname, address.port))
+        request = (
+            f"GET {EVENTS}/stream?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n\r\n"
+        )
+        lazy.sendall(request.encode())
+        wait_until(lambda: served.state.hub.listeners == before + 1)
+        wait_until(lambda: served.state.hub.listeners == before)  # it took nothing: its stream has ended
+    assert read_stream(client, 1, headers={"Last-Event-ID": str(flood - 1)})[0]["id"] == str(flood)
 
 
 def test_a_last_event_id_of_somebody_elses_making_is_refused(client: httpx.Client) -> None:
