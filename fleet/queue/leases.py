@@ -207,6 +207,8 @@ def end_lease(
 def _judge(held: AnyRow, ending: Ending) -> Verdict:
     if held.state == STOPPING and ending is not Ending.COMPLETED:
         return Verdict(TaskState.STOPPED, counts_of(held))
+    if ending is Ending.COMPLETED:
+        return Verdict(TaskState.COMPLETED, counts_of(held))
     return verdict(ending, counts_of(held), retry_of(held.spec))
 
 
