@@ -81,8 +81,13 @@ class Context:
     workspace: str = "default"
     plan: Planner = planner.plan
     checkpoint: Callable[[str], None] = _nothing
-    catalogue: Catalogue | None = None
     memory: Memory = field(default_factory=Memory)
+    offers: Catalogue = field(init=False)
+    """What the providers sell; begins with what the store has kept."""
+
+    def __post_init__(self) -> None:
+        # Not made at first use: the tick and the refresh run in different threads and must share one.
+        self.offers = Catalogue(self.db)
 
     @property
     def effects(self) -> Effects:
@@ -93,13 +98,6 @@ class Context:
     def terms(self) -> Terms:
         """What all launch intents of this server have in common."""
         return Terms(self.workspace, self.server_id, self.epoch, self.render_user_data, self.join_token)
-
-    @property
-    def offers(self) -> Catalogue:
-        """The catalogue, read from the store at its first use."""
-        if self.catalogue is None:
-            self.catalogue = Catalogue(self.db)
-        return self.catalogue
 
     def moment(self) -> Moment:
         """Now, with the rules of now."""

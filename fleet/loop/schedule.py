@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -55,9 +56,10 @@ class Schedule:
     """A started scheduler. `wake()` runs a tick at once, or once more when one is running; safe from any thread."""
 
     def __init__(self, context: Context, on_tick: OnTick = _nobody) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hostler-loop")
         self.scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(THREADS)},
+            executors={"default": _Threads(self._pool)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_SECONDS},
         )
         self._context = context
@@ -83,7 +85,9 @@ class Schedule:
     def stop(self, *, wait: bool = True) -> None:
         """Run nothing more; with `wait` after what runs now has ended. Instances stay as they are."""
         if self.scheduler.running:
-            self.scheduler.shutdown(wait=wait)
+            # APScheduler waits while it holds the lock that a job needs to ask for its next run: wait without it.
+            self.scheduler.shutdown(wait=False)
+        self._pool.shutdown(wait=wait)
 
     def begin(self, sweeps: Sequence[Sweep], offers_every_seconds: float) -> None:
         """Set up all jobs and start: the first refresh of offers and the first tick run at once."""
@@ -168,6 +172,13 @@ def start(
     schedule = Schedule(context, on_tick)
     schedule.begin(sweeps, offers_every_seconds)
     return schedule
+
+
+class _Threads(BasePoolExecutor):  # type: ignore[misc]  # APScheduler has no type information
+    """Runs jobs on a pool that we can wait for ourselves."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        super().__init__(pool)
 
 
 def _logged(sweep: Sweep) -> Callable[[], Any]:

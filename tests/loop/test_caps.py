@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
 from fakes.cloud import Clock, FakeCloud, make_offer
 from fakes.fleet_world import FleetWorld, MakeWorld, make_fleet
 from hostler.fleet.loop.tick import tick
-from hostler.fleet.planning.model import Launch, Limits, Plan, Snapshot, TaskDemand
+from hostler.fleet.planning.model import InstanceState, Launch, Limits, Plan, Snapshot, TaskDemand
 from hostler.fleet.store import frozen, instances, pools
 from hostler.fleet.store.leader import StaleEpoch
 from hostler.providers.base import Gpu, Offer
@@ -55,8 +56,7 @@ def pool(most: int = 100) -> dict[str, object]:
 def test_no_more_intents_are_written_than_the_cap_allows(
     make_world: MakeWorld, clock: Clock, sections: dict[str, object], allowed: int, code: str
 ) -> None:
-    plain = make_offer("gpu-box", 2.5)
-    offer = Offer(**{**_fields(plain), "gpu": Gpu("L4", 4)})
+    offer = dataclasses.replace(make_offer("gpu-box", 2.5), gpu=Gpu("L4", 4))
     world = make_world(make_fleet(**sections), FakeCloud("sky", clock, (offer,)))  # type: ignore[arg-type]
     world.context.plan = GreedyPlan(offer)
     for _ in range(3):
@@ -74,7 +74,7 @@ def test_instances_that_are_terminating_still_count_against_the_cap(make_world: 
     (row,) = world.rows()
     world.db.write(
         lambda conn: instances.advance(
-            conn, row["id"], instances.InstanceState.TERMINATING, world.clock(), reason="TEST"
+            conn, row["id"], InstanceState.TERMINATING, world.clock(), reason="TEST"
         )
     )
     world.run(300)
@@ -116,7 +116,3 @@ def test_a_daemon_that_no_longer_leads_writes_and_launches_nothing(world: FleetW
         tick(old)
     assert world.rows() == []
     assert world.billed == 0
-
-
-def _fields(offer: Offer) -> dict[str, object]:
-    return {name: getattr(offer, name) for name in offer.__dataclass_fields__}
