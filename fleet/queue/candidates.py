@@ -13,9 +13,9 @@ from sqlalchemy import Connection, bindparam, or_, select
 
 from ...config.fleet import FleetConfig
 from ...config.queues import Queue
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import tasks
 from ..planning.shapes import Room
-from .compiled import Statement
 from .needs import market_wanted, read_need
 from .rows import AnyRow
 from .states import QUEUED
@@ -48,7 +48,7 @@ _QUEUED = (
     # On SQLite nothing: there the writer is alone. On PostgreSQL claims that run at once look past each other.
     .with_for_update(skip_locked=True)
 )
-_HEAD = Statement(_QUEUED.limit(HEAD_LENGTH))
+_HEAD = Prepared(_QUEUED.limit(HEAD_LENGTH))
 _HEAD_BUT = _QUEUED.where(tasks.c.need.not_in(bindparam("b_unfit", expanding=True))).limit(LOOK_LENGTH)
 
 

@@ -12,12 +12,12 @@ from ...agent_bootstrap.wire import Lease
 from ...config.fleet import FleetConfig
 from ...tracking.server import events
 from ...tracking.server.access import tokens
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import attempts, tasks
 from ..planning.model import InstanceState, TaskState
 from ..store.schema import instances
 from .budgets import attempts_max, retry_of
 from .candidates import Machine, candidates, queues_of
-from .compiled import Statement
 from .leases import FLEET, revoke_token
 from .needs import Free, read_need, share_of
 from .rows import AnyRow
@@ -60,7 +60,7 @@ class Claim:
         }
 
 
-_INSTANCE: Final = Statement(
+_INSTANCE: Final = Prepared(
     select(
         instances.c.id,
         instances.c.pool,
@@ -84,7 +84,7 @@ _TAKEN = (
     tasks.c.attempt,
     tasks.c.generation,
 )
-_TAKE: Final = Statement(
+_TAKE: Final = Prepared(
     update(tasks)
     .where(
         tasks.c.id == bindparam("b_id"),
@@ -107,10 +107,10 @@ _TAKE: Final = Statement(
     )
     .returning(*_TAKEN)
 )
-_BUSY: Final = Statement(
+_BUSY: Final = Prepared(
     update(instances).where(instances.c.id == bindparam("b_instance")).values(idle_since=None)
 )
-_ATTEMPT: Final = Statement(
+_ATTEMPT: Final = Prepared(
     insert(attempts).values(
         task_id=bindparam("b_task"),
         number=bindparam("b_number"),
@@ -138,7 +138,7 @@ _BURY: Final = (
         version=tasks.c.version + 1,
     )
 )
-_UNDELIVERED: Final = Statement(
+_UNDELIVERED: Final = Prepared(
     select(*_TAKEN)
     .where(
         tasks.c.instance_id == bindparam("b_instance"),

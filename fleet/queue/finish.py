@@ -7,10 +7,10 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select
 
 from ...agent_bootstrap.wire import Result
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import attempts, tasks
 from ..planning.model import TaskState
 from .budgets import Ending
-from .compiled import Statement
 from .errors import Stale
 from .leases import HELD, end_lease
 from .rows import AnyRow
@@ -30,7 +30,7 @@ ENDING_OF: Final = {
 """By `Result.outcome`; `stopped` depends on who asked for it."""
 OUTCOMES: Final = (*ENDING_OF, "stopped")
 
-_TASK: Final = Statement(HELD.where(tasks.c.id == bindparam("b_id")).with_for_update())
+_TASK: Final = Prepared(HELD.where(tasks.c.id == bindparam("b_id")).with_for_update())
 _ATTEMPT: Final = select(
     attempts.c.instance_id, attempts.c.outcome, attempts.c.exit_code, attempts.c.exit_reason
 ).where(

@@ -14,12 +14,12 @@ from sqlalchemy import Connection, and_, bindparam, exists, func, select, update
 
 from ...config.task import Timeout
 from ...tracking.server import events
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import artifacts, attempts, tasks, tokens
 from ..planning.lifecycle import TERMINAL_TASK
 from ..planning.model import TaskState
 from ..store.schema import instances
 from .budgets import Counts, Ending, Verdict, retry_of, verdict
-from .compiled import Statement
 from .errors import Stale
 from .rows import AnyRow, AnySelect
 from .states import HOLDING, QUEUED, STOPPING, among
@@ -59,7 +59,7 @@ class Ended:
     not_before: float | None = None
 
 
-_END_TASK = Statement(
+_END_TASK = Prepared(
     update(tasks)
     .where(
         tasks.c.id == bindparam("b_id"),
@@ -86,7 +86,7 @@ _END_TASK = Statement(
         version=tasks.c.version + 1,
     )
 )
-_END_ATTEMPT = Statement(
+_END_ATTEMPT = Prepared(
     update(attempts)
     .where(attempts.c.task_id == bindparam("b_id"), attempts.c.number == bindparam("b_attempt"))
     .values(
@@ -98,7 +98,7 @@ _END_ATTEMPT = Statement(
         lost_seconds=bindparam("b_lost_seconds"),
     )
 )
-_REVOKE = Statement(
+_REVOKE = Prepared(
     update(tokens)
     .where(
         tokens.c.task_id == bindparam("b_id"),
@@ -108,7 +108,7 @@ _REVOKE = Statement(
     )
     .values(revoked_at=bindparam("b_now"))
 )
-_IDLE = Statement(
+_IDLE = Prepared(
     update(instances)
     .where(
         instances.c.id == bindparam("b_instance"),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from hostler.tracking.server.database import Prepared
-from hostler.tracking.server.database.schema import events
+from hostler.tracking.server.database.schema import events, workspaces
 from record.world import World
 from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 
 ADD = Prepared(
     insert(events)
@@ -55,33 +54,7 @@ def test_lists_are_refused_instead_of_run_wrongly(world: World) -> None:
         world.database.write(lambda conn: listed.all(conn, {}))
 
 
-def test_the_driver_of_postgresql_is_given_names_and_encoded_json() -> None:
-    """The same statement in the other dialect, against the port of its driver."""
-    sent: list[Any] = []
-
-    class Cursor:
-        rowcount = 1
-
-        def execute(self, statement: str, values: Any) -> None:
-            sent.append((statement, values))
-
-        def close(self) -> None:
-            pass
-
-    class Fake:
-        dialect = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]
-        driver_connection: Any
-        connection: Any
-
-        def cursor(self) -> Cursor:
-            return Cursor()
-
-    fake = Fake()
-    fake.connection = fake.driver_connection = fake
-    change = Prepared(update(events).where(events.c.id == bindparam("at")).values(kind=bindparam("new")))
-    conn: Any = fake
-    assert change.run(conn, {"at": 7, "new": "x"}) == 1
-    statement, values = sent[0]
-    assert "%(new)s" in statement
-    assert values == {"at": 7, "new": "x"}
-    assert json.dumps(values)
+def test_a_broken_constraint_is_the_error_of_the_ordinary_way(world: World) -> None:
+    again = Prepared(insert(workspaces).values(name="default", created_at=1.0))
+    with pytest.raises(IntegrityError):
+        world.database.write(lambda conn: again.run(conn, {}))

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 
 Processor = Callable[[Any], Any]
 
@@ -19,8 +20,8 @@ Processor = Callable[[Any], Any]
 class Prepared:
     """One statement with `bindparam`s; values beyond those it names are ignored, a missing one is a KeyError.
 
-    Column defaults in Python don't run: name every column an INSERT fills. Expanding lists are not taken. Errors are
-    the driver's own: a broken constraint is its IntegrityError, not SQLAlchemy's.
+    Column defaults in Python don't run: name every column an INSERT fills. Lists that expand are not taken: their
+    text changes with each call. Errors and rows are those of `Connection.execute`.
     """
 
     def __init__(self, statement: Select[Any] | Insert | Update | Delete) -> None:
@@ -36,11 +37,9 @@ class Prepared:
 
     def first(self, conn: Connection, values: Mapping[str, Any]) -> Any:
         """The first row, a named tuple with the columns' Python types; None where there is none."""
-        compiled = self._on(conn)
-        cursor = compiled.execute(conn, values)
-        row = cursor.fetchone()
-        cursor.close()
-        return None if row is None else compiled.row(row)
+        # All are fetched: on SQLite a RETURNING is only done when it was read to its end.
+        rows = self.all(conn, values)
+        return rows[0] if rows else None
 
     def all(self, conn: Connection, values: Mapping[str, Any]) -> list[Any]:
         """All rows, named tuples with the columns' Python types."""
@@ -49,6 +48,11 @@ class Prepared:
         rows = [compiled.row(row) for row in cursor.fetchall()]
         cursor.close()
         return rows
+
+    def lock(self, conn: Connection, values: Mapping[str, Any]) -> None:
+        """Wait for the rows of a SELECT ... FOR UPDATE. Nothing on SQLite: there the writer is alone anyway."""
+        if conn.dialect.name != "sqlite":
+            self.all(conn, values)
 
     def _on(self, conn: Connection) -> _Compiled:
         name = conn.dialect.name
@@ -86,9 +90,16 @@ class _Compiled:
         self._outward = [(at, process) for at, process in enumerate(outward) if process is not None]
 
     def execute(self, conn: Connection, values: Mapping[str, Any]) -> Any:
+        if not conn.in_transaction():
+            conn.begin()
         raw: Any = conn.connection.driver_connection
+        arguments = self._arguments(values)
         cursor = raw.cursor()
-        cursor.execute(self._sql, self._arguments(values))
+        try:
+            cursor.execute(self._sql, arguments)
+        except conn.dialect.loaded_dbapi.Error as error:
+            cursor.close()
+            raise _as_sqlalchemy(error, self._sql, arguments, conn.dialect) from error
         return cursor
 
     def row(self, values: Any) -> Any:
@@ -108,6 +119,10 @@ class _Compiled:
                 for name, value in zip(self._names, given, strict=True)
             ]
         return given if self._positional else dict(zip(self._names, given, strict=True))
+
+
+def _as_sqlalchemy(error: Any, sql: str, arguments: Any, dialect: Dialect) -> BaseException:
+    return DBAPIError.instance(sql, arguments, error, dialect.loaded_dbapi.Error, dialect=dialect)
 
 
 def _row_type(names: list[str]) -> Any:
