@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 
 from ...providers.base import Market, Offer, OfferKey
 from .lifecycle import LIVE_INSTANCE
@@ -36,6 +37,17 @@ class Headroom:
         self._unproven: Counter[OfferKey] = Counter(
             instance.offer.key for instance in live if instance.state in UNPROVEN
         )
+
+    def copy(self) -> Headroom:
+        """A headroom that counts on its own from here."""
+        other = copy(self)
+        other.restore(self)
+        return other
+
+    def restore(self, other: Headroom) -> None:
+        """Count from where `other` stands; both are of the same snapshot and limits."""
+        for name, value in vars(other).items():
+            setattr(self, name, Counter(value) if isinstance(value, Counter) else value)
 
     def refusal(self, pool: PoolPolicy, offer: Offer, *, as_fallback: bool) -> Refusal | None:
         """Why one more instance of this offer may not be bought now, or None."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from ...providers.base import Offer
+from .buying import buy, cheapest
 from .candidates import Bundle, Candidate, Catalogue, Rejection, bundles_of
 from .headroom import Headroom
 from .lifecycle import SUPPLY_INSTANCE
@@ -20,7 +21,7 @@ from .model import (
     Snapshot,
     TaskDemand,
 )
-from .packing import Purchase, Supply, buy, cheapest, place, standing
+from .packing import Purchase, Supply, place, standing
 from .scaledown import scale_down
 from .unplaced import frozen_decision, unplaced_decisions
 

@@ -59,15 +59,18 @@ class Room:
 
     def put(self, shape: Shape) -> bool:
         """Take the shape's share out of the room; False, and nothing taken, when it doesn't fit."""
-        gpus = self.gpus_for(shape)
-        if gpus is None or not self.fits(shape):
-            return False
-        self.cpus -= shape.cpus
-        self.memory_bytes -= shape.memory_bytes
-        self.gpus -= gpus
-        if self.disk_bytes:
-            self.disk_bytes -= shape.disk_bytes
-        return True
+        return self.fill(shape, 1) == 1
+
+    def fill(self, shape: Shape, limit: int) -> int:
+        """Put in as many of the shape as fit, at most `limit`; how many that were."""
+        count = min(limit, self.times(shape))
+        if count:
+            self.gpus -= count * (self.gpus_for(shape) or 0.0)
+            self.cpus -= count * shape.cpus
+            self.memory_bytes -= count * shape.memory_bytes
+            if self.disk_bytes:
+                self.disk_bytes -= count * shape.disk_bytes
+        return count
 
     def times(self, shape: Shape) -> int:
         """How many of this shape fit at once; a shape that needs nothing counts as one a CPU, at least one."""

@@ -199,3 +199,24 @@ def test_a_frozen_fleet_launches_nothing_but_uses_what_it_has() -> None:
     result = plan([task(1), task(2)], state, [offer()], NO_LIMITS, NOW)
     assert not result.launches
     assert [code(result, 1), code(result, 2)] == ["ASSIGNED", "FROZEN"]
+
+
+def test_under_a_cap_a_cheap_task_does_not_pass_an_older_one() -> None:
+    dear, cheap = offer("dear", 9.0, gpu="L4", cpus=1), offer("cheap", 0.1, cpus=1)
+    older, younger = task(7, gpu="L4", waited=60), task(1, waited=10)
+    result = plan([younger, older], snapshot(), [dear, cheap], Limits(instances=1), NOW)
+    assert [launch.for_tasks for launch in result.launches] == [(7,)]
+    assert code(result, 1) == "LIMIT"
+
+
+def test_an_old_task_that_cannot_be_served_holds_up_nobody() -> None:
+    offers = [offer("cheap", 0.1, cpus=1), offer("gpu", None, gpu="L4")]
+    tasks = [task(1, gpu="L4", waited=99), task(2), task(3)]
+    result = plan(tasks, snapshot(), offers, Limits(instances=1), NOW)
+    assert [launch.for_tasks for launch in result.launches] == [(2,)]
+
+
+def test_small_tasks_fill_the_gaps_that_large_ones_leave() -> None:
+    tasks = [task(number, cpus=1) for number in range(4)] + [task(9, cpus=12)]
+    result = plan(tasks, snapshot(), [offer("sixteen", 1.0, cpus=16)], NO_LIMITS, NOW)
+    assert [sorted(launch.for_tasks) for launch in result.launches] == [[0, 1, 2, 3, 9]]
