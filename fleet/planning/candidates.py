@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from ...providers.base import Market, Offer, OfferKey
 from .model import OfferFilter, OfferHealth, PoolPolicy, Shape, Snapshot, TaskDemand
@@ -161,7 +162,10 @@ def passes(offer: Offer, accepted: OfferFilter) -> bool:
         (not accepted.gpu_names or name in accepted.gpu_names)
         and count >= accepted.gpu_count_min
         and (accepted.gpu_count_max is None or count <= accepted.gpu_count_max)
-        and (not accepted.instance_types or offer.instance_type in accepted.instance_types)
+        and (
+            not accepted.instance_types
+            or any(fnmatchcase(offer.instance_type, glob) for glob in accepted.instance_types)
+        )
         and offer.cpus >= accepted.cpus_min
         and offer.memory_bytes >= accepted.memory_bytes_min
     )
