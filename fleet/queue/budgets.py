@@ -90,7 +90,8 @@ def _again(ending: Ending, counts: Counts, retry: Retry) -> Verdict:
             used,
             retry.error,
             replace(counts, errors=used),
-            otherwise=TaskState.FAILED,
+            # Without any retry it has plainly failed; one that failed again and again is given up on.
+            otherwise=TaskState.DEAD if retry.error else TaskState.FAILED,
             wait_seconds=backoff_seconds(ERROR_BACKOFF_SECONDS, used),
         )
     if ending is Ending.PREEMPTED:

@@ -109,14 +109,14 @@ def test_an_unknown_outcome_is_refused_and_changes_nothing(world: World) -> None
     assert world.state(claim.task_id) == "running"
 
 
-def test_a_failed_task_is_tried_again_after_a_while_then_it_failed(world: World) -> None:
+def test_a_failed_task_is_tried_again_after_a_while_then_it_is_dead(world: World) -> None:
     claim = lease(world, retry={"error": 1})
     assert world.finish(claim, "failed", exit_code=2) is TaskState.QUEUED
     assert world.claim() is None
     assert world.demanded() == []
 
     again = next_attempt(world)
-    assert world.finish(again, "failed", exit_code=2) is TaskState.FAILED
+    assert world.finish(again, "failed", exit_code=2) is TaskState.DEAD
     task = world.task(claim.task_id)
     assert (task["errors"], task["exit_code"], task["attempt"]) == (2, 2, 2)
     assert world.demanded() == []
