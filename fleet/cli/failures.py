@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 from http import HTTPStatus
@@ -38,6 +39,13 @@ OF_STATUS: Final[Mapping[int, ExitCode]] = {
 }
 BUDGET_CODES: Final = ("BUDGET", "QUOTA")
 """A problem whose code begins so is about money or an account's quota, whatever its status."""
+_COMMAND_OF: Final = (
+    (re.compile(r"GET /api/v1/tasks lists"), "`hostler ps --all` lists"),
+    (re.compile(r"GET /api/v1/instances\?state=ready"), "`hostler instances`"),
+    (re.compile(r"GET /api/v1/instances lists"), "`hostler instances --all` lists"),
+    (re.compile(r"GET \.\.\./(metrics|artifacts) lists"), r"`hostler \1 ID` lists"),
+    (re.compile(r"POST /api/v1/pools/([^/\s]+)/rearm"), r"`hostler pools rearm \1`"),
+)
 NO_DAEMON_HINT: Final = "is it running? hostler up --config fleet.yaml"
 WHICH_ONE: Final = (
     "`hostler token path` says which token is used; name another with --token-file or HOSTLER_TOKEN"
@@ -75,13 +83,20 @@ class Failure(Exception):
         return {**own, **(self.problem or {}), "exit_code": int(self.exit_code)}
 
 
+def in_commands(text: str) -> str:
+    """The server speaks of requests, people here type commands."""
+    for request, command in _COMMAND_OF:
+        text = request.sub(command, text)
+    return text
+
+
 def of_problem(status: int, problem: Mapping[str, Any]) -> Failure:
     """What a refusal (problem+json) means here."""
     code = OF_STATUS.get(status, ExitCode.FAILED)
     if str(problem.get("code", "")).startswith(BUDGET_CODES):
         code = ExitCode.BUDGET
     title = str(problem.get("title") or f"the server answered {status}")
-    hint = str(problem.get("hint", ""))
+    hint = in_commands(str(problem.get("hint", "")))
     if code is ExitCode.AUTH and status == HTTPStatus.UNAUTHORIZED:
         hint = WHICH_ONE
     return Failure(code, title, _detail(problem), hint, problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -93,7 +94,10 @@ def version() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Everything is printed, nothing is raised but programming errors."""
-    output.chosen.set(output.Format.TABLE)
+    return contextvars.copy_context().run(_run, arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a log may hold what this terminal can't show

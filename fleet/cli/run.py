@@ -123,7 +123,7 @@ class _Narrator(threading.Thread):
         else:
             reason = "" if why(task) == NOTHING else f" ({why(task)})"
             ran = f" after {span(task['run_seconds'])}, {usd(task['usd'])}"
-            message = f": {task['message']}" if task["message"] else ""
+            message = f": {task['message']}" if task["message"] and task["state"] != "completed" else ""
             self._say((task["state"],), head + reason + ran + output.on_one_line(message))
 
     def _say(self, news: tuple[Any, ...], text: str) -> None:

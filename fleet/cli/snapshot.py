@@ -61,6 +61,7 @@ def snapshot_of(
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
+        file.seek(0)
         yield Snapshot(file, digest.hexdigest(), length, packed)  # type: ignore[arg-type]  # as above
 
 

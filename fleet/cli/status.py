@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from . import output
-from .failures import usage
+from .failures import in_commands, usage
 from .options import Interval, Output, Watch, seconds_of
 from .pools import POOL_COLUMNS
 from .queues import queue_columns
@@ -87,7 +87,7 @@ def _head(found: dict[str, Any]) -> list[str]:
 
 
 def _warnings(found: dict[str, Any]) -> list[str]:
-    told = [f"warning: {output.on_one_line(one)}" for one in found["warnings"]]
+    told = [f"warning: {output.on_one_line(in_commands(one))}" for one in found["warnings"]]
     if blocked := found["blocked_offers"]:
         told.append(f"{plural(len(blocked), 'offer')} held back after errors of their clouds:")
         told += [

@@ -34,8 +34,8 @@ def task_columns(now: float) -> Sequence[Column]:
         Column("ATTEMPT", lambda task: str(task["attempt"]), right=True),
         Column("INSTANCE", lambda task: task["instance_id"] or NOTHING),
         Column("AGE", lambda task: ago(task["created_at"], now).removesuffix(" ago")),
-        Column("RAN", lambda task: span(task["run_seconds"]), right=True),
-        Column("COST", lambda task: usd(task["usd"]), right=True),
+        Column("RAN", lambda task: span(task["run_seconds"] or None), right=True),
+        Column("COST", lambda task: usd(task["usd"] or None), right=True),
         Column("TAGS", lambda task: ",".join(task["tags"]) or NOTHING, wide=True),
         Column("MESSAGE", lambda task: task["message"] or NOTHING, wide=True),
     )
