@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated, Any, Final
 
 import typer
@@ -64,7 +63,9 @@ _USAGE_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hostler {metadata.version('hostler')}")
+        from ... import __version__
+
+        typer.echo(f"hostler {__version__}")
         raise typer.Exit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,15 @@ def test_the_token_is_found_and_private(daemon: Daemon) -> None:
     path = Path(call("token", "path").out.strip())
     assert path.stat().st_mode & 0o077 == 0
     assert call("token", "show").out == path.read_text().strip() + "\n"
+
+
+def test_a_watched_view_is_printed_again_until_ctrl_c() -> None:
+    process = start("status", "--watch", "--interval", "100ms")
+    heads = 0
+    while heads < 3:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        heads += line.startswith("daemon ")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
