@@ -67,6 +67,9 @@ class Joined(TypedDict):
     heartbeat_seconds: float
     lease_ttl_seconds: float
     dead_man_seconds: float
+    sold_cpus: float
+    sold_memory_bytes: int
+    """The machine's size as it was bought: what planning counts with. A kernel always sees a little less."""
 
 
 class Lease(TypedDict):

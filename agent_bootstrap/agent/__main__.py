@@ -102,7 +102,7 @@ def _serve(home: Home, told: settings.Settings) -> int:
         home=home,
         settings=told,
         client=client,
-        slots=Slots(machine),
+        slots=Slots(machine, joined),
         spares=Spares(library),
         library=library,
         commands=archive.commands(home.path),

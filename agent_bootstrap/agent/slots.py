@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Dict, NamedTuple
+from typing import Dict, NamedTuple, Optional
 
-from ..wire import Inventory
+from ..wire import Inventory, Joined
 
 ROUNDING = 1e-6
 """Shares are floats: three thirds of a GPU fit on it."""
+
+
+SHORTFALL_MAX = 0.2
+"""Of a machine's size as sold, firmware, kernel and reserved memory may take this much: it still counts as whole."""
 
 
 class NoRoom(Exception):
@@ -33,9 +37,11 @@ class Free(NamedTuple):
 class Slots:
     """Safe between threads."""
 
-    def __init__(self, inventory: Inventory) -> None:
-        self._cpus = float(inventory["cpus"])
-        self._memory_bytes = inventory["memory_bytes"]
+    def __init__(self, inventory: Inventory, joined: Optional[Joined] = None) -> None:
+        """Sizes count as sold where the machine has about that: a task may ask for all of "16 GiB"."""
+        sold_cpus, sold_memory = (joined["sold_cpus"], joined["sold_memory_bytes"]) if joined else (0.0, 0)
+        self._cpus = float(_as_sold(inventory["cpus"], sold_cpus))
+        self._memory_bytes = int(_as_sold(inventory["memory_bytes"], sold_memory))
         self._gpus = [gpu["uuid"] for gpu in inventory["gpus"]]
         self._held: dict[str, Share] = {}
         self._lock = threading.Lock()
@@ -94,6 +100,10 @@ class Slots:
         if fraction > ROUNDING:
             chosen[_best_fit(left, chosen, fraction)] = fraction
         return chosen
+
+
+def _as_sold(found: float, sold: float) -> float:
+    return sold if found < sold and found >= sold * (1.0 - SHORTFALL_MAX) else found
 
 
 def _best_fit(left: Mapping[str, float], taken: Mapping[str, float], fraction: float) -> str:

@@ -53,6 +53,7 @@ _BY_HASH: Final = (
         instances.c.workspace,
         instances.c.pool,
         instances.c.state,
+        instances.c.offer,
         instances.c.join_hash,
         instances.c.join_expires_at,
         instances.c.join_burned_at,
@@ -132,6 +133,8 @@ def join(conn: Connection, *, token: str, request: JoinRequest, fleet: FleetConf
         "heartbeat_seconds": daemon.heartbeat,
         "lease_ttl_seconds": daemon.lease_ttl,
         "dead_man_seconds": daemon.dead_man,
+        "sold_cpus": float(row["offer"]["cpus"]),
+        "sold_memory_bytes": int(row["offer"]["memory_bytes"]),
     }
     return Welcome(joined, row["workspace"], row["pool"])
 

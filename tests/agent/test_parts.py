@@ -20,7 +20,7 @@ from hostler.agent_bootstrap.agent.environment import command
 from hostler.agent_bootstrap.agent.output import BoundedLog
 from hostler.agent_bootstrap.agent.slots import NoRoom, Slots
 from hostler.agent_bootstrap.agent.stop import plan_stop, sooner
-from hostler.agent_bootstrap.wire import GpuFound, Inventory
+from hostler.agent_bootstrap.wire import GpuFound, Inventory, Joined
 
 GIBIBYTE = 1024**3
 
@@ -59,6 +59,28 @@ def test_a_task_without_gpus_sees_none_where_others_have_some() -> None:
     assert slots.visible_devices(slots.take("b", 1, 0, 0.0)) == ""
     plain = Slots(machine())
     assert plain.visible_devices(plain.take("c", 1, 0, 0.0)) is None
+
+
+def as_sold(cpus: float, memory_bytes: int) -> Joined:
+    return Joined(
+        instance_id="h-1",
+        credential="",
+        credential_seconds=1.0,
+        heartbeat_seconds=1.0,
+        lease_ttl_seconds=1.0,
+        dead_man_seconds=1.0,
+        sold_cpus=cpus,
+        sold_memory_bytes=memory_bytes,
+    )
+
+
+def test_a_machine_counts_as_large_as_it_was_sold_though_its_kernel_takes_some_memory() -> None:
+    slots = Slots(machine(), as_sold(8.0, 34 * GIBIBYTE))
+    assert slots.take("all", 8.0, 34 * GIBIBYTE, 0.0).memory_bytes == 34 * GIBIBYTE
+
+
+def test_a_machine_far_smaller_than_it_was_sold_counts_as_what_it_is() -> None:
+    assert Slots(machine(), as_sold(64.0, 512 * GIBIBYTE)).free() == (8.0, 32 * GIBIBYTE, 0.0)
 
 
 @pytest.fixture

@@ -184,6 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
             "heartbeat_seconds": owner.heartbeat_seconds,
             "lease_ttl_seconds": owner.ttl_seconds,
             "dead_man_seconds": owner.dead_man_seconds,
+            "sold_cpus": 0.0,
+            "sold_memory_bytes": 0,
         }
 
     def _hostler_agent_pyz(self, body: bytes) -> tuple[int, Any]:
