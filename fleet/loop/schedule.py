@@ -16,7 +16,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from ..store import decisions, offers
+from ..store import decisions, health, offers
 from .context import Context
 from .tick import TickReport, tick
 
@@ -75,7 +75,11 @@ class Schedule:
         self._run_soon()
 
     def reload(self) -> None:
-        """The configuration has changed: rebuild the windows, take the new interval, and look at it at once."""
+        """The configuration has changed: rebuild the windows, take the new interval, and look at it at once.
+
+        What only a person could mend may be mended now: those errors are forgotten, the next call will tell.
+        """
+        self._context.db.write(lambda conn: health.clear(conn, codes=health.MENDED_BY_PEOPLE))
         interval = IntervalTrigger(seconds=self._context.fleet().daemon.tick, timezone=UTC)
         self.scheduler.reschedule_job(TICK, trigger=interval)
         self._schedule_windows()

@@ -12,7 +12,8 @@ from fakes.fleet_world import FleetWorld, MakeWorld, make_fleet
 from hostler.fleet.loop import schedule
 from hostler.fleet.loop.schedule import Schedule, Sweep, start
 from hostler.fleet.loop.tick import TickReport
-from hostler.providers.base import Offer, Unavailable
+from hostler.fleet.store import health
+from hostler.providers.base import InsufficientCapacity, InvalidConfig, Offer, Scope, Unavailable
 
 DEADLINE_SECONDS = 20.0
 
@@ -164,6 +165,19 @@ def test_windows_are_rebuilt_when_the_configuration_changes(
     world.fleet = make_fleet(daemon={"tick": "1m"})
     loop.schedule.reload()
     assert warm_jobs(loop.schedule) == []
+
+
+def test_a_new_configuration_forgets_what_only_a_person_could_mend(
+    make_world: MakeWorld, make_loop: Callable[..., Loop]
+) -> None:
+    world = make_world(make_fleet(daemon={"tick": "1m"}))
+    loop = make_loop(world)
+    offer, now = make_offer(), world.clock()
+    for error in (InvalidConfig("no such image"), InsufficientCapacity("sold out", scope=Scope.ZONE)):
+        world.db.write(lambda conn, error=error: health.failed(conn, "default", offer.key, error, now))
+    loop.schedule.reload()
+    with world.db.read() as conn:
+        assert health.of_offers(conn, [offer.key])[offer.key].code == "NO_CAPACITY"
 
 
 def test_a_wake_after_the_end_does_nothing(make_world: MakeWorld, make_loop: Callable[..., Loop]) -> None:
