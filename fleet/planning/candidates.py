@@ -109,6 +109,8 @@ class Catalogue:
                 bundle.rejected.append((name, "POOL_GONE", "no such pool in the configuration"))
             elif pool.protected:
                 bundle.rejected.append((name, "POOL_PROTECTED", pool.protected))
+            elif not any(self._by_provider[provider] for provider in pool.providers):
+                bundle.rejected.append((name, "NO_OFFERS_YET", "its providers have not told what they sell"))
             elif not self.of_pool(pool):
                 bundle.rejected.append(
                     (name, "NOT_IN_POOL", "no offer passes the pool's providers and filters")

@@ -14,6 +14,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "NO_MATCHING_OFFER": "no offer of its pools can ever hold it",
         "NO_SPOT_CAPACITY": "every spot offer that fits has no capacity just now",
         "NO_CAPACITY": "every offer that fits has no capacity just now",
+        "NO_OFFERS_YET": "the providers of its pools have not told yet what they sell",
         "PRICE_UNKNOWN": "offers fit, but none with a known price; nothing is bought unpriced",
         "LIMIT": "a cap of the fleet, pool or provider is reached",
         "BLOCKED": "offers that fit are held back after an error of their cloud",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from fakes.cloud import make_offer
@@ -174,7 +175,7 @@ def test_a_new_configuration_forgets_what_only_a_person_could_mend(
     loop = make_loop(world)
     offer, now = make_offer(), world.clock()
     for error in (InvalidConfig("no such image"), InsufficientCapacity("sold out", scope=Scope.ZONE)):
-        world.db.write(lambda conn, error=error: health.failed(conn, "default", offer.key, error, now))
+        world.db.write(partial(health.failed, workspace="default", offer=offer.key, error=error, now=now))
     loop.schedule.reload()
     with world.db.read() as conn:
         assert health.of_offers(conn, [offer.key])[offer.key].code == "NO_CAPACITY"

@@ -220,3 +220,8 @@ def test_small_tasks_fill_the_gaps_that_large_ones_leave() -> None:
     tasks = [task(number, cpus=1) for number in range(4)] + [task(9, cpus=12)]
     result = plan(tasks, snapshot(), [offer("sixteen", 1.0, cpus=16)], NO_LIMITS, NOW)
     assert [sorted(launch.for_tasks) for launch in result.launches] == [[0, 1, 2, 3, 9]]
+
+
+def test_before_the_catalogue_is_read_that_is_the_reason() -> None:
+    result = plan([task(1)], snapshot(), [], NO_LIMITS, NOW)
+    assert code(result, 1) == "NO_OFFERS_YET"
