@@ -36,6 +36,7 @@ _HEADLINES: tuple[tuple[str, str, str], ...] = (
     ("PROVIDER_ERROR", "BLOCKED", ""),
     ("POOL_PROTECTED", "POOL_PROTECTED", "see hostler explain queue, mend the cause, then re-arm the pool"),
     ("PRICE_UNKNOWN", "PRICE_UNKNOWN", "give the offer a price in fleet.yaml or allow another type"),
+    ("NO_OFFERS_YET", "NO_OFFERS_YET", "the catalogue is read at start; if it stays so: hostler doctor"),
     (
         "MARKET",
         "NO_MATCHING_OFFER",
