@@ -39,6 +39,19 @@ def test_a_batch_that_comes_twice_is_stored_once(world: World) -> None:
     assert run.read("metrics")["items"][0]["count"] == 1
 
 
+def test_a_run_that_is_taken_up_again_brings_its_old_segments_along_at_no_cost(world: World) -> None:
+    run = world.run()
+    data = frames(metric(1, {"loss": 0.5}))
+    run.journal(data)
+    run.finish("completed", 0)
+    again = world.run()
+    more = frames(metric(2, {"loss": 0.25}))
+    assert again.journal(data).json()["offset"] == len(data)
+    again.journal(more, segment="0-2-b.jnl")
+    assert series_of(again, "loss") == [(1, 0.5), (2, 0.25)]
+    assert again.read("metrics")["items"][0]["count"] == 2
+
+
 def test_a_batch_that_overlaps_the_one_before_adds_only_what_is_new(world: World) -> None:
     run = world.run()
     first, second, third = (frames(metric(step, {"loss": step / 10})) for step in (1, 2, 3))

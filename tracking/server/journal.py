@@ -6,6 +6,7 @@ So a batch that comes twice, or overlaps the one before, stores nothing twice; a
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -40,7 +41,7 @@ def take_in(
     `decoded` is `intake.decode(data, now)` made beforehand, to spare the writer. A batch beyond what is durable (the
     server was restored from an older copy) stores nothing: the answer says where to go on.
     """
-    mark, broken, skipped = _mark(conn, task, rank, segment)
+    task, (mark, broken, skipped) = _mark(conn, task, rank, segment)
     if offset > mark or offset + len(data) <= mark:
         return mark, broken
     if decoded is None or offset < mark:
@@ -73,10 +74,22 @@ def _at(task: Holding, rank: int, segment: str) -> Any:
     )
 
 
-def _mark(conn: Connection, task: Holding, rank: int, segment: str) -> tuple[int, int, int]:
-    query = select(journal_marks.c.offset, journal_marks.c.broken, journal_marks.c.skipped)
-    row = conn.execute(query.where(_at(task, rank, segment))).first()
-    return (row[0], row[1], row[2]) if row is not None else (0, 0, 0)
+def _mark(conn: Connection, task: Holding, rank: int, segment: str) -> tuple[Holding, tuple[int, int, int]]:
+    """The segment's mark, and the holding under whose attempt it counts.
+
+    A run outside the fleet that is taken up again brings its old segments along: they go on where they were.
+    """
+    marks = journal_marks.c
+    query = (
+        select(marks.offset, marks.broken, marks.skipped, marks.attempt)
+        .where(marks.task_id == task.task_id, marks.rank == rank, marks.segment == segment)
+        .order_by(marks.attempt)
+        .limit(1)
+    )
+    row = conn.execute(query).first()
+    if row is None:
+        return task, (0, 0, 0)
+    return replace(task, attempt=row[3]), (row[0], row[1], row[2])
 
 
 def _set_mark(conn: Connection, task: Holding, rank: int, segment: str, mark: tuple[int, int, int]) -> None:
