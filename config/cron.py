@@ -127,8 +127,12 @@ def _numbers(field: _Field, item: str) -> range:
     return range(low, high + 1, int(step or 1))
 
 
+@lru_cache(maxsize=1024)
 def cron_trigger(text: str, timezone: str) -> BaseTrigger:
-    """An APScheduler trigger that fires at the standard-cron times of `text` in `timezone` (an IANA name)."""
+    """An APScheduler trigger that fires at the standard-cron times of `text` in `timezone` (an IANA name).
+
+    It keeps no state between questions, so that one serves all who ask: the loop does at each tick.
+    """
     times = parse_cron(text)
     days = {"day": _listed(times.days)}
     weekdays = {"day_of_week": ",".join(WEEKDAYS[day] for day in sorted(times.weekdays))}

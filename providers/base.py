@@ -141,6 +141,10 @@ class Scope(str, Enum):
     PROVIDER = "provider"
 
 
+DETAIL_CHARACTERS_MAX = 2_000
+"""What is kept of a cloud's own words: they are stored, shown and sent on."""
+
+
 class ProviderError(Exception):
     """An answer of the cloud that is not success. `code` is ours and stable, `detail` is the cloud's own words.
 
@@ -160,6 +164,7 @@ class ProviderError(Exception):
         retry_after_seconds: float | None = None,
         maybe_created: bool = False,
     ) -> None:
+        detail = detail[:DETAIL_CHARACTERS_MAX]
         super().__init__(detail)
         self.detail = detail
         self.scope = scope

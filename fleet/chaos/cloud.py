@@ -145,11 +145,11 @@ class Cloud:
         """What any call may run into before it does anything."""
         if self._hurts("credentials"):
             raise AuthFailed("the key has expired", scope=Scope.PROVIDER)
-        if self._weather.strikes("throttling", 0.15) and verb != "list":
+        if self._weather.strikes("throttling", 0.4) and verb != "list":
             raise Throttled("slow down", scope=Scope.REGION, retry_after_seconds=self._rng.choice((None, 5.0)))
         if verb == "list" and (self._weather.strikes("list-failing", 0.1) or self._hurts("list-failing")):
             raise Unavailable(self._words("internal error"), scope=Scope.PROVIDER)
-        if verb == "launch" and self._weather.strikes("lost-replies", 0.1):
+        if verb == "launch" and self._weather.strikes("lost-replies", 0.2):
             raise Unavailable("the request was lost", maybe_created=True)
         if verb == "launch" and self._hurts("bad-image"):
             raise InvalidConfig(self._words("no such image"), scope=Scope.REGION, hint="choose another image")
@@ -221,7 +221,7 @@ class Cloud:
         return machine
 
     def _reply(self, request: LaunchRequest, machine: Machine) -> LaunchResult:
-        if self._weather.strikes("lost-replies", 0.25):
+        if self._weather.strikes("lost-replies", 0.4):
             raise Unavailable("the connection was reset", maybe_created=True)
         errors: tuple[ProviderError, ...] = ()
         if self._weather.strikes("partial-answers", 0.3):

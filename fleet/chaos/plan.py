@@ -28,7 +28,7 @@ class Setting:
 
 
 def draw(rng: random.Random) -> Setting:
-    tick = rng.choice(("20s", "30s", "45s", "60s"))
+    tick = rng.choice(("20s", "60s", "60s", "60s"))
     ttl = rng.choice(("60s", "120s", "180s", "240s", "240s"))
     fleet = {
         "version": 1,

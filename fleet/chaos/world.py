@@ -265,6 +265,7 @@ class World:
             self._tick_once(server)
         except StoppedDead:
             self._die(self._life.choice((1.0, 30.0, 200.0)))
+        self._stale_writes = None
         self.invariants.after_tick()
 
     def _tick_once(self, server: Server) -> None:
@@ -393,7 +394,7 @@ class World:
         now, book = self.time.now, self.ledger
         if path == wire.HEARTBEAT:
             for one in body["held"]:
-                if one["task_id"] in reply["renewed"]:
+                if one["task_id"] in reply["renewed"] and one not in reply["stale"]:
                     book.renewed[one["task_id"], one["generation"]] = now
         elif path == wire.LEASE and reply["lease"] is not None:
             lease = reply["lease"]

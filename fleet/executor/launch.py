@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -30,6 +30,9 @@ from .intents import LAUNCH_TOKEN_LIFETIME_SECONDS, Intent, Refused, Terms, Want
 Place = tuple[str, str]
 """(provider, region): one account's way of launching there, right or wrong as a whole."""
 Answer = LaunchResult | Exception
+PROVE_NOTHING_BEGAN: Final = frozenset({"NO_CAPACITY", "QUOTA"})
+"""To a repeated launch, only these say that the first try bought nothing: a cloud that looked at the token would have
+answered with its instance. Throttling, credentials or a bad image are refused before anyone looks at a token."""
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Launcher:
         if replays:
             answers = self._ask(replays, [request for _, request in same], done)
             for intent, answer in zip(replays, answers, strict=True):
-                self._settle(intent, answer, done)
+                self._settle(intent, answer, done, repeated=True)
         return done
 
     def _may_be_sent_again(self, row: Mapping[str, Any], now: float) -> bool:
@@ -162,7 +165,9 @@ class Launcher:
         ]
         return list(self.effects.call_all("launch", calls))
 
-    def _settle(self, intent: Intent, answer: Answer, done: Launched) -> Wanted | None:
+    def _settle(
+        self, intent: Intent, answer: Answer, done: Launched, *, repeated: bool = False
+    ) -> Wanted | None:
         """Record one answer. Returns what to try instead, if it was a definite no."""
         found = answer.instances if isinstance(answer, LaunchResult) else ()
         error = _error_of(answer)
@@ -176,10 +181,11 @@ class Launcher:
         self.proven.discard(intent.offer.key)
         if error.code in health.MENDED_BY_PEOPLE:
             self.proven.discard(_place(intent.offer.key))
-        taught = self._learn(intent, error, definite=not found and not error.maybe_created)
+        is_open = error.maybe_created or (repeated and error.code not in PROVE_NOTHING_BEGAN)
+        taught = self._learn(intent, error, definite=not found and not is_open)
         if found:
             return None
-        if error.maybe_created:
+        if is_open:
             done.unconfirmed.append(intent.instance_id)
             return None
         done.failed.append(intent.instance_id)
@@ -209,16 +215,21 @@ class Launcher:
                     reason=error.code,
                     message=f"{intent.offer.key}: {error.detail}",
                 )
-            else:
-                self._retry_later(conn, intent.instance_id, error, now)
-            return health.failed(conn, self.terms.workspace, intent.offer.key, error, now)
+            taught = health.failed(conn, self.terms.workspace, intent.offer.key, error, now)
+            if not definite:
+                self._retry_later(conn, intent.instance_id, error, taught, now)
+            return taught
 
         return self.effects.write("launch-failed", work)
 
-    def _retry_later(self, conn: Connection, instance_id: str, error: ProviderError, now: float) -> None:
+    def _retry_later(
+        self, conn: Connection, instance_id: str, error: ProviderError, taught: OfferHealth, now: float
+    ) -> None:
         row = instances.get(conn, instance_id)
         calls = (row["launch_calls"] if row else 0) + 1
         wait = max(full_jitter_seconds(self.rng, calls), error.retry_after_seconds or 0.0)
+        if error.code in health.MENDED_BY_PEOPLE:
+            wait = max(wait, taught.blocked_until - now)
         instances.note(
             conn, instance_id, launch_calls=calls, next_call_at=now + wait, message=error.detail[:2_000]
         )

@@ -262,12 +262,13 @@ class _Tick:
         self.report.unheard[provider] = error.code
         self.failures[provider] = error
         if self.context.memory.failing.get(provider) != error.code:
-            self.context.memory.failing[provider] = error.code
             self._tell(provider, error)
+            self.context.memory.failing[provider] = error.code  # told: not before it is written
 
     def _heard(self, provider: str) -> None:
-        if self.context.memory.failing.pop(provider, None) is not None:
+        if provider in self.context.memory.failing:
             self._tell(provider, None)
+            del self.context.memory.failing[provider]
 
     def _tell(self, provider: str, error: ProviderError | None) -> None:
         now, workspace = self.context.clock(), self.context.workspace

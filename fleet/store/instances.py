@@ -7,12 +7,25 @@ also writes the event, so that two who race (idle drain and lease, notice and jo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from ...providers.base import Gpu, Market, Offer
 from ...tracking.server import events
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import tasks
 from ..planning.lifecycle import HOLDING_TASK, LEGAL_INSTANCE, LIVE_INSTANCE
 from ..planning.model import InstanceState
@@ -25,6 +38,7 @@ BOOT_FAILED: Final = "BOOTSTRAP_FAILED"
 BOOT_TIMED_OUT: Final = "BOOTSTRAP_TIMEOUT"
 """Reason of an instance that did not join in time."""
 MAX_PAGE: Final = 1_000
+MESSAGE_CHARACTERS_MAX: Final = 4_096
 HOLDING: Final = tuple(sorted(state.value for state in HOLDING_TASK))
 
 _STAMPS: Final[Mapping[InstanceState, tuple[str, ...]]] = {
@@ -142,11 +156,13 @@ def advance(
     if reason is not None:
         columns["reason"] = reason
     if message is not None:
-        columns["message"] = message
+        columns["message"] = message[:MESSAGE_CHARACTERS_MAX]
     statement = update(instances).where(
         instances.c.id == instance_id, instances.c.state.in_([state.value for state in sources])
     )
     if idle_only:
+        # First the row, then the look: a claim that had the row before us is committed by then, and is seen.
+        conn.execute(select(instances.c.id).where(instances.c.id == instance_id).with_for_update())
         holds = exists().where(tasks.c.instance_id == instance_id, tasks.c.state.in_(HOLDING))
         statement = statement.where(~holds)
     moved = conn.execute(statement.values(**{**columns, **values}).returning(instances.c.workspace)).first()
@@ -190,17 +206,21 @@ def live(
     workspace: str | None = None,
 ) -> list[dict[str, Any]]:
     """Rows that are not terminated (or those in `states`), oldest first: what may cost money now."""
-    wanted = LIVE_INSTANCE if states is None else frozenset(states)
-    query = select(instances).where(instances.c.state.in_(sorted(state.value for state in wanted)))
-    for column, value in (
-        (instances.c.provider, provider),
-        (instances.c.pool, pool),
-        (instances.c.workspace, workspace),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    rows = conn.execute(query.order_by(instances.c.created_at, instances.c.id)).mappings()
-    return [dict(row) for row in rows]
+    given = {"provider": provider, "pool": pool, "workspace": workspace}
+    named = {name: value for name, value in given.items() if value is not None}
+    statement = _live(LIVE_INSTANCE if states is None else frozenset(states), tuple(named))
+    # `_asdict` is a named tuple's public method; the underscore only keeps it apart from columns.
+    return [row._asdict() for row in statement.all(conn, {f"b_{name}": named[name] for name in named})]
+
+
+@cache
+def _live(states: frozenset[InstanceState], named: tuple[str, ...]) -> Prepared:
+    """Every tick asks this several times: compiled once for each kind of question."""
+    wanted = [literal_column(f"'{state.value}'") for state in sorted(states, key=lambda one: one.value)]
+    query = select(instances).where(instances.c.state.in_(wanted))
+    for name in named:
+        query = query.where(instances.c[name] == bindparam(f"b_{name}"))
+    return Prepared(query.order_by(instances.c.created_at, instances.c.id))
 
 
 def page(

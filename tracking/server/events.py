@@ -7,11 +7,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select
 
+from .database.horizon import complete_up_to
 from .database.prepared import Prepared
 from .database.schema import events
 from .database.writer import EVENTS_WRITTEN
 
 PAGE_MAX = 1000
+MESSAGE_CHARACTERS_MAX = 4_096
+"""What is kept of a message: much of it is words of clouds, agents and people."""
 PRUNED_AT_ONCE_MAX = 5000
 """Rows a call of `prune` deletes at most, so that it never holds the writer for long."""
 
@@ -45,7 +48,7 @@ def emit(
             "b_actor": actor,
             "b_task_id": task_id,
             "b_instance_id": instance_id,
-            "b_message": message,
+            "b_message": message[:MESSAGE_CHARACTERS_MAX],
             "b_data": data or {},
         },
     )
@@ -63,8 +66,14 @@ def after(
     task_id: int | None = None,
     instance_id: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Events with an id above `last_id`, oldest first. A kind that ends in `.` stands for all that begin so."""
+    """Events with an id above `last_id`, oldest first. A kind that ends in `.` stands for all that begin so.
+
+    Whoever goes on from the newest of them misses none: those that a slower transaction may still precede wait.
+    """
     query = select(events).where(events.c.workspace == workspace, events.c.id > last_id)
+    horizon = complete_up_to(conn)
+    if horizon is not None:
+        query = query.where(events.c.id <= horizon)
     query = _filtered(query, kinds, task_id, instance_id)
     rows = conn.execute(query.order_by(events.c.id).limit(min(limit, PAGE_MAX)))
     return [dict(row) for row in rows.mappings()]
@@ -90,8 +99,11 @@ def before(
 
 
 def last_id(conn: Connection, workspace: str) -> int:
-    """Id of the newest event; 0 where there is none."""
+    """Id of the newest event from which `after` may go on; 0 where there is none."""
     query = select(func.max(events.c.id)).where(events.c.workspace == workspace)
+    horizon = complete_up_to(conn)
+    if horizon is not None:
+        query = query.where(events.c.id <= horizon)
     return int(conn.execute(query).scalar() or 0)
 
 

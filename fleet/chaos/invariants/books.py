@@ -34,6 +34,7 @@ class Books:
     """Task -> (terminal state, attempt) as first seen."""
     outcomes: dict[tuple[int, int], tuple[Any, ...]] = field(default_factory=dict)
     """(task, attempt) -> outcome, time and exit as first seen."""
+    looked_at_end: float = -1.0
     looked_at_finish: float = -1.0
     looked_at_expiry: float = -1.0
     calls_seen: int = 0

@@ -14,8 +14,16 @@ BAD_CALLS_MAX: Final = 3
 BAD_WINDOW_SECONDS: Final = 1_700.0
 """A little less than the shortest pause after an error that only people can mend."""
 CAPACITY_PAUSE_SECONDS: Final = 59.0
-TEXT_CHARACTERS_MAX: Final = 16_384
-TEXTS: Final = (("instances", "message"), ("tasks", "message"), ("attempts", "message"), ("events", "message"))
+TEXT_CHARACTERS_MAX: Final = 128 * 1024
+TEXTS: Final = (
+    ("instances", "message"),
+    ("tasks", "message"),
+    ("attempts", "message"),
+    ("events", "message"),
+    ("decisions", "message"),
+    ("decisions", "rejected"),
+    ("offer_health", "detail"),
+)
 ALERT_SECONDS: Final = 60.0
 
 
