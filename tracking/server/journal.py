@@ -86,6 +86,8 @@ def _mark(conn: Connection, task: Holding, rank: int, segment: str) -> tuple[Hol
         .order_by(marks.attempt)
         .limit(1)
     )
+    if task.queue is not None:  # each attempt on the fleet has a folder of its own
+        query = query.where(marks.attempt == task.attempt)
     row = conn.execute(query).first()
     if row is None:
         return task, (0, 0, 0)
