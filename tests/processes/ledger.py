@@ -127,7 +127,7 @@ class Seen:
 
 
 def processes(state: Path) -> list[Seen]:
-    """Every live process of an instance below this state folder, agents and tasks. Zombies don't count: they do nothing.
+    """Every live process of an instance below this state folder, agents and tasks; a kernel's zombies do nothing.
 
     Known by its environment: agents have HOSTLER_HOME, tasks HOSTLER_OUT.
     """

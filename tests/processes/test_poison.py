@@ -1,4 +1,4 @@
-"""A task that always crashes ends after its budget and buys nothing more, whether it crashes alone or takes machines along."""
+"""A task that always crashes ends after its budget and buys nothing more, alone or with its machine."""
 
 from __future__ import annotations
 
