@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from sqlalchemy import Connection, func, select
-
-from ...tracking.server.database.schema import events
 from .. import queue
 from .sse import wait_for_change
 from .state import AppState
@@ -17,7 +14,7 @@ _log: Final = logging.getLogger(__name__)
 
 async def announce_arrivals(state: AppState) -> None:
     """Run until cancelled. An error is told and the next change tried again: agents poll anew within a minute."""
-    position = await state.database.read_async(_newest)
+    position = await state.database.read_async(queue.newest)
     with state.hub.listen() as changed:
         while not state.hub.closed:
             changed.clear()
@@ -35,6 +32,3 @@ async def _announce(state: AppState, position: int) -> tuple[int, bool]:
     queue.announce(state.dispatcher, state.config.fleet, found.by_queue, found.instances)
     return found.last_event_id, found.more
 
-
-def _newest(conn: Connection) -> int:
-    return int(conn.execute(select(func.max(events.c.id))).scalar() or 0)

@@ -5,7 +5,7 @@ Only `Dispatcher` knows asyncio: it wakes agents that wait for work. Runs record
 queue is NULL) are never touched here.
 """
 
-from .arrivals import Arrivals, announce, arrivals
+from .arrivals import Arrivals, announce, arrivals, newest
 from .claim import Claim, claim
 from .demand import came_due, demand
 from .dispatcher import Dispatcher, Waiter, Wake
@@ -43,6 +43,7 @@ __all__ = [
     "expire",
     "finish",
     "heartbeat",
+    "newest",
     "next_lease",
     "requeue",
     "requeue_of_instance",

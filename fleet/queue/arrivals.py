@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, select
 
 from ...config.fleet import FleetConfig
+from ...tracking.server.database.horizon import complete_up_to
 from ...tracking.server.database.schema import events
 from .dispatcher import Dispatcher
 
@@ -19,7 +20,11 @@ _INSTANCE_KINDS: Final = ("instance.draining", "instance.terminating", "instance
 _LAST: Final = select(func.max(events.c.id))
 _NEW: Final = (
     select(events.c.id, events.c.kind, events.c.instance_id, events.c.data)
-    .where(events.c.id > bindparam("b_after"), events.c.kind.in_((_TASK_KIND, *_INSTANCE_KINDS)))
+    .where(
+        events.c.id > bindparam("b_after"),
+        events.c.id <= bindparam("b_up_to"),
+        events.c.kind.in_((_TASK_KIND, *_INSTANCE_KINDS)),
+    )
     .order_by(events.c.id)
     .limit(ARRIVALS_AT_ONCE_MAX)
 )
@@ -38,8 +43,8 @@ class Arrivals:
 
 def arrivals(conn: Connection, *, after: int) -> Arrivals:
     """What came since event `after`; tasks in back-off are not counted, `came_due` finds them when it ends."""
-    last = conn.execute(_LAST).scalar() or after
-    rows = conn.execute(_NEW, {"b_after": after}).all()
+    last = newest(conn) or after
+    rows = conn.execute(_NEW, {"b_after": after, "b_up_to": last}).all()
     by_queue: dict[str, int] = {}
     for row in rows:
         if row.kind == _TASK_KIND and "not_before" not in row.data and row.data.get("queue"):
@@ -47,6 +52,12 @@ def arrivals(conn: Connection, *, after: int) -> Arrivals:
     drained = (row.instance_id for row in rows if row.kind in _INSTANCE_KINDS and row.instance_id)
     more = len(rows) == ARRIVALS_AT_ONCE_MAX
     return Arrivals(rows[-1].id if more else last, by_queue, tuple(dict.fromkeys(drained)), more)
+
+
+def newest(conn: Connection) -> int:
+    """Id of the newest event from which `arrivals` may go on; 0 where there is none."""
+    horizon = complete_up_to(conn)
+    return int(conn.execute(_LAST).scalar() or 0) if horizon is None else horizon
 
 
 def announce(

@@ -45,11 +45,13 @@ _QUEUED = (
         or_(tasks.c.not_before.is_(None), tasks.c.not_before <= bindparam("b_now")),
     )
     .order_by(tasks.c.priority.desc(), tasks.c.placed_at, tasks.c.id)
-    # On SQLite nothing: there the writer is alone. On PostgreSQL claims that run at once look past each other.
-    .with_for_update(skip_locked=True)
+    # Not locked: a claim that held all it looked at would hide from the others what it doesn't take.
 )
 _HEAD = Prepared(_QUEUED.limit(HEAD_LENGTH))
-_HEAD_BUT = _QUEUED.where(tasks.c.need.not_in(bindparam("b_unfit", expanding=True))).limit(LOOK_LENGTH)
+_HEAD_BUT = _QUEUED.where(
+    tasks.c.need.not_in(bindparam("b_unfit", expanding=True)),
+    tasks.c.id.not_in(bindparam("b_passed", expanding=True)),
+).limit(LOOK_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +71,31 @@ def queues_of(fleet: FleetConfig, pool: str) -> list[tuple[str, Queue]]:
 def candidates(
     conn: Connection, queues: Sequence[tuple[str, Queue]], machine: Machine, now: float
 ) -> Iterator[AnyRow]:
-    """Tasks that fit, best first: priority, then place, over all queues. Each must be taken before the next."""
+    """Tasks that fit, best first: priority, then place, over all queues. None comes twice."""
+    passed: list[int] = []
     for _ in range(TAKEN_MAX):
-        heads = [row for name, queue in queues if (row := _head(conn, name, queue, machine, now)) is not None]
+        heads = [
+            row
+            for name, queue in queues
+            if (row := _head(conn, name, queue, machine, now, passed)) is not None
+        ]
         if not heads:
             return
-        yield min(heads, key=lambda row: (-row.priority, row.placed_at or 0.0, row.id))
+        best = min(heads, key=lambda row: (-row.priority, row.placed_at or 0.0, row.id))
+        passed.append(best.id)
+        yield best
 
 
-def _head(conn: Connection, name: str, queue: Queue, machine: Machine, now: float) -> Any | None:
-    """The first of this queue that fits."""
-    key: dict[str, Any] = {"b_queue": name, "b_now": now}
+def _head(
+    conn: Connection, name: str, queue: Queue, machine: Machine, now: float, passed: Sequence[int]
+) -> Any | None:
+    """The first of this queue that fits and was not passed on already."""
+    key: dict[str, Any] = {"b_queue": name, "b_now": now, "b_passed": passed}
     rows, asked = _HEAD.all(conn, key), HEAD_LENGTH
     unfit: list[str] = []
     for _ in range(ROUNDS_MAX):
         for row in rows:
-            if row.need in unfit:
+            if row.need in unfit or row.id in passed:
                 continue
             if fits(row.need, queue.market, machine):
                 return row

@@ -84,13 +84,19 @@ _TAKEN = (
     tasks.c.attempt,
     tasks.c.generation,
 )
-_TAKE: Final = Prepared(
-    update(tasks)
+_FREE: Final = (
+    select(tasks.c.id)
     .where(
         tasks.c.id == bindparam("b_id"),
         tasks.c.generation == bindparam("b_generation"),
         tasks.c.state == QUEUED,
     )
+    # On SQLite nothing: there the writer is alone. On PostgreSQL claims that run at once look past each other.
+    .with_for_update(skip_locked=True)
+)
+_TAKE: Final = Prepared(
+    update(tasks)
+    .where(tasks.c.id == _FREE.scalar_subquery())
     .values(
         state=LEASED,
         generation=tasks.c.generation + 1,
@@ -183,7 +189,7 @@ def claim(
 
 
 def _take(conn: Connection, candidate: AnyRow, instance_id: str, until: float) -> AnyRow | None:
-    return _TAKE.first(
+    taken: AnyRow | None = _TAKE.first(
         conn,
         {
             "b_id": candidate.id,
@@ -192,6 +198,7 @@ def _take(conn: Connection, candidate: AnyRow, instance_id: str, until: float) -
             "b_until": until,
         },
     )
+    return taken
 
 
 def _begin(conn: Connection, row: AnyRow, instance: AnyRow, free: Free, *, now: float, ttl: float) -> Claim:

@@ -117,6 +117,9 @@ _IDLE = Prepared(
     )
     .values(idle_since=bindparam("b_now"))
 )
+_ITS_INSTANCE = Prepared(
+    select(instances.c.id).where(instances.c.id == bindparam("b_instance")).with_for_update()
+)
 _STARTED = select(attempts.c.started_at).where(
     attempts.c.task_id == bindparam("b_id"), attempts.c.number == bindparam("b_attempt")
 )
@@ -179,6 +182,8 @@ def end_lease(
         "b_exit_reason": reason,
         "b_message": text,
     }
+    # Two that end at once on one machine must not both take the other for still held: it would never be idle.
+    _ITS_INSTANCE.lock(conn, values)
     changed = _END_TASK.run(
         conn,
         values

@@ -6,7 +6,6 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from fakes.cloud import Clock, FakeCloud, Machine, SerialCalls, total_billed
@@ -70,11 +69,11 @@ class Crash(BaseException):
 class FleetWorld:
     """`advance` moves time; `tick` and `agents_act` do one round each; `run` does all three in turn."""
 
-    def __init__(self, folder: Path, fleet: FleetConfig, *clouds: FakeCloud, clock: Clock) -> None:
+    def __init__(self, url: str, fleet: FleetConfig, *clouds: FakeCloud, clock: Clock) -> None:
         self.clock = clock
         self.fleet = fleet
         self.clouds = {cloud.name: cloud for cloud in clouds}
-        self.url = f"sqlite:///{folder}/state.db"
+        self.url = url
         self.db = Database.open(self.url, clock)
         self.task_seconds = 60.0
         self.bad_boots = False

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from fakes.cloud import Clock, FakeCloud, default_cloud
@@ -15,15 +14,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_world(tmp_path: Path, clock: Clock) -> Iterator[MakeWorld]:
+def make_world(clock: Clock, new_state: Callable[[], str]) -> Iterator[MakeWorld]:
     """`make_world(fleet, cloud, ...)`: without clouds there is one, `sky`, that sells one-CPU machines at $1/h."""
     made: list[FleetWorld] = []
 
     def make(fleet: FleetConfig | None = None, *clouds: FakeCloud) -> FleetWorld:
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
         given = clouds or (default_cloud(clock),)
-        world = FleetWorld(folder, fleet or make_fleet(), *given, clock=clock)
+        world = FleetWorld(new_state(), fleet or make_fleet(), *given, clock=clock)
         made.append(world)
         return world
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from fakes.queue_world import World, open_database
+from fakes.queue_world import START, World
+from hostler.tracking.server.database import Database
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    database = open_database(tmp_path)
+def world(state_url: str) -> Iterator[World]:
+    database = Database.open(state_url, lambda: START)
     yield World(database.write)
     database.close()

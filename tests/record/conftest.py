@@ -8,7 +8,7 @@ from record.world import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(tmp_path: Path, state_url: str) -> Iterator[World]:
+    made = World(tmp_path, state_url)
     yield made
     made.close()

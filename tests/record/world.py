@@ -107,10 +107,10 @@ class Run:
 
 
 class World:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder
         self.clock = Clock()
-        self.database = Database.open(f"sqlite:///{folder / 'state.db'}", self.clock)
+        self.database = Database.open(url or f"sqlite:///{folder / 'state.db'}", self.clock)
         self.blobs = Blobs(folder / "blobs", self.database)
         self.secret = admin_token_file(folder / "admin.token", self.database, self.clock)
         self.app = FastAPI()

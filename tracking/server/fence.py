@@ -40,7 +40,10 @@ _COLUMNS = (
     tasks.c.instance_id,
 )
 _BY_ID = Prepared(
-    select(*_COLUMNS).where(tasks.c.id == bindparam("task"), tasks.c.workspace == bindparam("workspace"))
+    select(*_COLUMNS)
+    .where(tasks.c.id == bindparam("task"), tasks.c.workspace == bindparam("workspace"))
+    # Writers of one task take turns: what it holds is read, added to and written back.
+    .with_for_update(key_share=True)
 )
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from .database import DatabaseClosed, StorageFull, WriterBusy
+from .database import DatabaseClosed, StorageDown, StorageFull, WriterBusy
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -80,6 +80,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(StorageFull, _on_storage_full)
+    app.add_exception_handler(StorageDown, _on_busy)
     app.add_exception_handler(WriterBusy, _on_busy)
     app.add_exception_handler(DatabaseClosed, _on_busy)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .core import Database
-from .errors import DatabaseClosed, StorageFull, WriterBusy
+from .errors import DatabaseClosed, StorageDown, StorageFull, WriterBusy
 from .prepared import Prepared
 
-__all__ = ["Database", "DatabaseClosed", "Prepared", "StorageFull", "WriterBusy"]
+__all__ = ["Database", "DatabaseClosed", "Prepared", "StorageDown", "StorageFull", "WriterBusy"]

@@ -7,6 +7,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK = 0x686F73746C6572
+"""Number of the advisory lock: `hostler` in ASCII, so that no other program's is likely the same."""
 
 
 class SchemaTooNew(Exception):
@@ -26,8 +28,10 @@ def current(conn: Connection) -> str | None:
 
 
 def to_head(engine: Engine) -> None:
-    """Migrate. Two processes may do this at once: the write lock is held from the look to the commit."""
+    """Migrate. Two processes may do this at once: one has the lock from the look to the commit, the other waits."""
     with engine.begin() as conn:
+        if conn.dialect.name == "postgresql":  # SQLite has its write lock since BEGIN IMMEDIATE
+            conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         at = current(conn)
         if at == head():
             return  # the usual start: alembic isn't even imported

@@ -69,25 +69,26 @@ class _Compiled:
         compiled = statement.compile(dialect=dialect)
         self._sql: str = compiled.string
         # A limit is a list for the compiler too, but of one; real lists change the text with each call.
-        if any(bind.expanding for bind in compiled.binds.values()):
+        if any(bind.expanding for bind in compiled.bind_names):
             raise ValueError("a prepared statement takes no lists: use Connection.execute")
         if "__[POSTCOMPILE_" in self._sql:
             literal = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
             compiled, self._sql = literal, literal.string
         self._positional = bool(compiled.positional)
         self._names: list[str] = (
-            list(compiled.positiontup or ()) if self._positional else list(compiled.binds)
+            list(compiled.positiontup or ()) if self._positional else list(compiled.bind_names.values())
         )
-        required = {name for name, bind in compiled.binds.items() if bind.required}
+        required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self._fixed = {name: value for name, value in compiled.params.items() if name not in required}
         self._inward = _processors(
-            {name: bind.type for name, bind in compiled.binds.items()}, dialect, "bind_processor"
+            {name: bind.type for bind, name in compiled.bind_names.items()}, dialect, "bind_processor"
         )
         columns = list(getattr(compiled, "_result_columns", ()))
         names = [column.keyname for column in columns]
         self._row: Any = _row_type(names)
-        outward = [_processor(column.type, dialect, "result_processor", None) for column in columns]
-        self._outward = [(at, process) for at, process in enumerate(outward) if process is not None]
+        self._dialect = dialect
+        self._types = [column.type for column in columns]
+        self._outward: list[tuple[int, Processor]] | None = None
 
     def execute(self, conn: Connection, values: Mapping[str, Any]) -> Any:
         if not conn.in_transaction():
@@ -100,6 +101,8 @@ class _Compiled:
         except conn.dialect.loaded_dbapi.Error as error:
             cursor.close()
             raise _as_sqlalchemy(error, self._sql, arguments, conn.dialect) from error
+        if self._outward is None:
+            self._outward = self._read_by(cursor.description or ())
         return cursor
 
     def row(self, values: Any) -> Any:
@@ -108,6 +111,14 @@ class _Compiled:
             for at, process in self._outward:
                 values[at] = process(values[at])
         return self._row._make(values)
+
+    def _read_by(self, described: Any) -> list[tuple[int, Processor]]:
+        """How columns are read depends on what the database says they are: known with the first answer."""
+        found = [
+            (at, _processor(type_, self._dialect, "result_processor", column[1]))
+            for at, (type_, column) in enumerate(zip(self._types, described, strict=False))
+        ]
+        return [(at, process) for at, process in found if process is not None]
 
     def _arguments(self, values: Mapping[str, Any]) -> Any:
         fixed = self._fixed
@@ -122,7 +133,10 @@ class _Compiled:
 
 
 def _as_sqlalchemy(error: Any, sql: str, arguments: Any, dialect: Dialect) -> BaseException:
-    return DBAPIError.instance(sql, arguments, error, dialect.loaded_dbapi.Error, dialect=dialect)
+    made: BaseException = DBAPIError.instance(
+        sql, arguments, error, dialect.loaded_dbapi.Error, dialect=dialect
+    )
+    return made
 
 
 def _row_type(names: list[str]) -> Any:
