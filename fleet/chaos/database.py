@@ -72,7 +72,7 @@ class Disk:
 
 
 def _failed(text: str) -> OperationalError:
-    return OperationalError("COMMIT", None, Exception(text))
+    return OperationalError("COMMIT", None, sqlite.driver().OperationalError(text))
 
 
 class SimDatabase(Database):

@@ -384,7 +384,7 @@ class World:
             reply = self._server.door.post(path, secret, body)
         except Refused as refused:
             if refused.status >= 500:
-                self.trace.say(f"api    {path.removeprefix(wire.PREFIX)} {machine.token} -> {refused}")
+                self.trace.say(f"api    {path.removeprefix(wire.PREFIX)} {machine.token} -> 5xx")
             raise
         machine.heard_at = self.time.now
         self._note(machine, path, body, reply)

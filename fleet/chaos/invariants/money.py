@@ -29,6 +29,16 @@ def invariant_02_every_instance_matches_an_intent_committed_earlier(
         yield f"{machine.ref} of {machine.cloud} was created for an intent of {row['provider']}"
 
 
+def invariant_02_what_an_intent_stands_for_is_not_reaped(books: Books, ref: str) -> Iterator[str]:
+    """Terminate is for instances whose end was decided, or that no open row stands for: never for the others."""
+    machine = books.ledger.machines.get(ref)
+    if machine is None or machine.server != books.server_id:
+        return
+    row = books.one("select state from instances where id = ?", machine.token)
+    if row is not None and row["state"] not in ("terminating", "terminated"):
+        yield f"terminate was called for {ref}, and {machine.token} is {row['state']}"
+
+
 def invariant_04_worst_case_is_within_the_caps_before_launch(books: Books, machine: Machine) -> Iterator[str]:
     """Instances, GPUs and $/h of all that lives and of all intents stay within every cap, before each launch."""
     limits = books.fleet.limits

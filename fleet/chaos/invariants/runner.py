@@ -24,6 +24,7 @@ AT_BIRTH: Final[tuple[Check, ...]] = (
     money.invariant_08_nothing_comes_to_life_after_its_end,
 )
 AT_TERMINATE: Final[tuple[Check, ...]] = (
+    money.invariant_02_what_an_intent_stands_for_is_not_reaped,
     money.invariant_07_other_servers_instances_are_never_touched,
     work.invariant_23_no_lease_is_killed,
 )
