@@ -1,0 +1,1 @@
+"""Azure virtual machines: spot and regular, one resource group."""
