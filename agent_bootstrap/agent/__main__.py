@@ -29,7 +29,8 @@ from .spare import Spares
 EXIT_USAGE = 2
 EXIT_NOT_JOINED = 3
 DESCRIPTION = """The hostler agent: joins the fleet with the join token in its folder, leases tasks and runs them.
-SIGTERM ends the agent and leaves its tasks running; the next agent in the same folder goes on with them."""
+SIGTERM ends the agent and leaves its tasks running; the next agent in the same folder goes on with them.
+With HOSTLER_SIGTERM=preempt (a pod) SIGTERM is the preemption notice instead: tasks are stopped, then it leaves."""
 _POWER_OFF = (["systemctl", "poweroff"], ["shutdown", "-h", "now"], ["poweroff"])
 _logger = logging.getLogger("hostler.agent")
 
@@ -110,7 +111,15 @@ def _serve(home: Home, told: settings.Settings) -> int:
     )
     _logger.info("instance %s at %s", joined["instance_id"], told.url)
     watchers = notice.watchers(told, os.environ)
+    _hear_notices_by_signal(watchers)
     return Agent(tools, credential, watchers, rng=random.Random(), power_off=_power_off).run()  # noqa: S311
+
+
+def _hear_notices_by_signal(watchers: list[notice.Watcher]) -> None:
+    """In a pod SIGTERM takes the tasks too: it is the notice that the machine goes, not the end of the agent alone."""
+    for watcher in watchers:
+        if isinstance(watcher, notice.SignalWatcher):
+            signal.signal(signal.SIGTERM, watcher.signalled)
 
 
 def _join(

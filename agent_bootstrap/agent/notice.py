@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
 from ...tracking.files import read_json
+from .clock import now
 from .metadata import Answer, Aws, Azure, Gcp, MetadataFailed, epoch_of
 from .settings import Settings
 
@@ -126,6 +127,27 @@ class FileWatcher:
         """Nobody listens."""
 
 
+class SignalWatcher:
+    """Kubernetes' notice: SIGTERM to the pod's first process, with so many seconds from then until SIGKILL."""
+
+    poll_seconds = LOCAL_POLL_SECONDS
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end: float | None = None
+
+    def signalled(self, *_: object) -> None:
+        """The signal came; a second one doesn't begin the time anew."""
+        if self._end is None:
+            self._end = now() + self._seconds
+
+    def poll(self) -> Notice | None:
+        return None if self._end is None else Notice("kubernetes", max(0.0, self._end - now()))
+
+    def acknowledge(self) -> None:
+        """The kubelet sees it by the end of the process."""
+
+
 def watchers(settings: Settings, environ: Mapping[str, str]) -> list[Watcher]:
     """Those that this machine's settings call for."""
     found: list[Watcher] = []
@@ -135,6 +157,8 @@ def watchers(settings: Settings, environ: Mapping[str, str]) -> list[Watcher]:
         found.append(clouds[settings.cloud](environ))
     if settings.notice_file:
         found.append(FileWatcher(settings.notice_file))
+    if settings.sigterm_seconds is not None:
+        found.append(SignalWatcher(settings.sigterm_seconds))
     return found
 
 

@@ -11,6 +11,8 @@ from .home import Home
 DEAD_MAN_SECONDS = 900.0
 LOG_HEAD_BYTES = 60 * 1024**2
 LOG_TAIL_BYTES = 4 * 1024**2
+SIGTERM_SECONDS = 30.0
+"""What Kubernetes gives a pod between SIGTERM and SIGKILL unless the pod says otherwise."""
 
 
 class NotConfigured(Exception):
@@ -29,6 +31,8 @@ class Settings:
     dead_man_seconds: float = DEAD_MAN_SECONDS
     inventory_file: str = ""
     notice_file: str = ""
+    sigterm_seconds: float | None = None
+    """Seconds between SIGTERM and the end where SIGTERM is the preemption notice (in a pod), else None."""
     log_head_bytes: int = LOG_HEAD_BYTES
     log_tail_bytes: int = LOG_TAIL_BYTES
 
@@ -50,6 +54,13 @@ def load(home: Home, environ: Mapping[str, str]) -> Settings:
         ),
         inventory_file=environ.get("HOSTLER_INVENTORY", ""),
         notice_file=environ.get("HOSTLER_NOTICE_FILE", ""),
+        sigterm_seconds=_sigterm_seconds(environ),
         log_head_bytes=int(environ.get("HOSTLER_LOG_HEAD_BYTES", LOG_HEAD_BYTES)),
         log_tail_bytes=int(environ.get("HOSTLER_LOG_TAIL_BYTES", LOG_TAIL_BYTES)),
     )
+
+
+def _sigterm_seconds(environ: Mapping[str, str]) -> float | None:
+    if environ.get("HOSTLER_SIGTERM") != "preempt":
+        return None
+    return float(environ.get("HOSTLER_SIGTERM_SECONDS") or SIGTERM_SECONDS)

@@ -280,6 +280,27 @@ def test_a_notice_saves_the_checkpoint_before_the_machine_goes(serve: Serve, lau
     assert server.left == 1
 
 
+def test_in_a_pod_sigterm_is_the_notice_and_the_agent_leaves_when_all_is_saved(
+    serve: Serve, launch: Launch
+) -> None:
+    server = serve()
+    task = started(server, SAVES_ON_SIGTERM)
+    agent = launch(server, HOSTLER_SIGTERM="preempt", HOSTLER_SIGTERM_SECONDS="8")
+    ready(server, task)
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGTERM)
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.wait() == 0
+    assert task.result is not None
+    assert task.result["outcome"] == "preempted"
+    assert task.artifacts_when_finished == 1
+    assert json.loads(bytes(task.log).split(b"saved: ")[1])["reason"] == "preempted"
+    (notice,) = server.notices
+    assert notice["source"] == "kubernetes"
+    assert 0 < notice["seconds_left"] <= 8.0
+    assert server.left == 1
+
+
 @pytest.mark.slow
 def test_a_task_deaf_to_its_notice_is_killed_and_reported_in_time(serve: Serve, launch: Launch) -> None:
     server = serve()
