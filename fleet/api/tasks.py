@@ -12,6 +12,7 @@ from ...tracking.server import events
 from ...tracking.server import tasks as records
 from ...tracking.server.access import authorise
 from ...tracking.server.database.schema import tasks
+from ...tracking.server.fence import take_turn
 from ..planning.model import TaskState
 from ..queue import requeue as requeue_task
 from ..queue import stop as stop_task
@@ -142,6 +143,7 @@ async def change(
     now = state.clock()
 
     def work(conn: Connection) -> dict[str, Any]:
+        take_turn(conn, task_id)
         before = _view(conn, state, who.workspace, task_id)
         require_match(if_match, before["version"])
         values = body.model_dump(exclude_none=True)
@@ -211,6 +213,7 @@ async def _act(
     authorise(who, "tasks:write")
 
     def work(conn: Connection) -> dict[str, Any]:
+        take_turn(conn, task_id)
         require_match(if_match, _view(conn, state, who.workspace, task_id)["version"])
         action(conn)
         return _view(conn, state, who.workspace, task_id)

@@ -18,14 +18,15 @@ from ...tracking.server.blobs import Blobs
 from ..api.state import AppState, Zipapp
 from ..loop.context import Context
 from ..loop.schedule import Schedule, Sweep
+from ..observer.identity import IdentityGate
 from ..queue import Dispatcher
-from ..store import leader
 from . import foundation, secrets
 from .boot_script import BootScript, ca_pem
 from .checks import OwnChecks
 from .counted import Count, LiveProviders
 from .foundation import Foundation
 from .housekeeping import EVERY_SECONDS, Housekeeping
+from .leadership import Leadership, ttl_of
 from .notify import Notifier
 from .ticks import AfterTick
 
@@ -39,7 +40,7 @@ class Parts:
 
     base: Foundation
     state: AppState
-    schedule: Schedule
+    leadership: Leadership
     sweeps: tuple[Sweep, ...]
     notifier: Notifier
 
@@ -49,12 +50,26 @@ def assemble(config_path: Path, stack: ExitStack) -> Parts:
     base = foundation.lay(config_path, stack)
     state = _state(base)
     notifier = Notifier()
-    context = _context(base, state, stack.enter_context(_call_threads()))
-    schedule = Schedule(context, AfterTick(state, notifier))
-    state.wake_loop = schedule.wake
-    base.settings.on_change(schedule.reload)
+    calls = stack.enter_context(_call_threads())
+
+    def loop(epoch: int) -> Schedule:
+        return Schedule(_context(base, state, calls, epoch), AfterTick(state, notifier))
+
+    def following() -> None:
+        state.pulse.stand_by()
+        notifier.alive()
+
+    leadership = Leadership(
+        base.database,
+        f"{socket.gethostname()}:{os.getpid()}",
+        loop,
+        ttl_seconds=ttl_of(base.settings.fleet.daemon.lease_ttl),
+        following=following,
+    )
+    state.wake_loop = leadership.wake
+    base.settings.on_change(leadership.reload)
     sweep = Sweep("housekeeping", EVERY_SECONDS, Housekeeping(base.database, state.blobs, base.clock))
-    return Parts(base, state, schedule, (sweep,), notifier)
+    return Parts(base, state, leadership, (sweep,), notifier)
 
 
 def _state(base: Foundation) -> AppState:
@@ -70,12 +85,12 @@ def _state(base: Foundation) -> AppState:
         wake_loop=lambda: None,  # until there is a loop
         own_checks=OwnChecks(base.database, base.settings, base.paths, base.url),
         started_at=base.clock(),
+        identity=IdentityGate(base.url),
     )
 
 
-def _context(base: Foundation, state: AppState, calls: ThreadPoolExecutor) -> Context:
-    settings, now = base.settings, base.clock()
-    holder = f"{socket.gethostname()}:{os.getpid()}"
+def _context(base: Foundation, state: AppState, calls: ThreadPoolExecutor, epoch: int) -> Context:
+    settings = base.settings
     # Agents are not woken from here: what drains and what comes back writes events, and those wake them.
     return Context(
         db=base.database,
@@ -84,13 +99,14 @@ def _context(base: Foundation, state: AppState, calls: ThreadPoolExecutor) -> Co
         clock=base.clock,
         rng=random.SystemRandom(),
         server_id=base.server_id,
-        epoch=base.database.write(lambda conn: leader.take(conn, holder, now)),
+        epoch=epoch,
         calls=calls,
         render_user_data=BootScript(
             lambda: settings.fleet, base.url, state.zipapp.sha256, ca_pem(settings.fleet)
         ),
         join_token=lambda instance_id: secrets.join_token(base.key, instance_id),
-        started_at=state.started_at,
+        # Agents must have had one lease's time to find the new leader before any of them is given up.
+        started_at=base.clock(),
     )
 
 

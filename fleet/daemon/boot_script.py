@@ -11,19 +11,20 @@ from ...agent_bootstrap.userdata import UserData, render
 from ...config import FleetConfig
 from .failures import StartError
 
-LOCAL: Final = "local"
+WITH_METADATA: Final = frozenset({"aws", "gcp", "azure"})
+"""Types of providers whose machines find a metadata service; the agent knows them by the same names."""
 
 
 @dataclass(frozen=True, slots=True)
 class BootScript:
-    """Callable as `render(instance_id, join_token)`: the same text until the configuration changes."""
+    """Callable as `render(instance_id, join_token, provider)`: the same text until the configuration changes."""
 
     fleet: Callable[[], FleetConfig]
     url: str
     agent_sha256: str
     ca_pem: str
 
-    def __call__(self, _instance_id: str, join_token: str) -> str:
+    def __call__(self, _instance_id: str, join_token: str, provider: str) -> str:
         daemon = self.fleet().daemon
         return render(
             UserData(
@@ -33,14 +34,14 @@ class BootScript:
                 ca_pem=self.ca_pem,
                 dead_man_seconds=daemon.dead_man,
                 bootstrap_seconds=max(1.0, daemon.bootstrap_timeout),
-                cloud=self._cloud(),
+                cloud=self._cloud(provider),
             )
         )
 
-    def _cloud(self) -> str:
-        """Where the machine looks for its notices; the local provider tells its instances otherwise by itself."""
-        kinds = {section.type for section in self.fleet().providers.values()} - {LOCAL}
-        return next(iter(kinds)) if len(kinds) == 1 else ""
+    def _cloud(self, provider: str) -> str:
+        """Where the machine finds its notices and its identity; others than the clouds' machines look nowhere."""
+        section = self.fleet().providers.get(provider)
+        return section.type if section is not None and section.type in WITH_METADATA else ""
 
 
 def ca_pem(fleet: FleetConfig) -> str:

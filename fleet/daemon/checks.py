@@ -18,12 +18,15 @@ from ...config.daemon import is_loopback
 from ...providers.base import Check
 from ...tracking.server.database import Database
 from ...tracking.server.database.schema import events
+from ..store import leader
 from .live import LiveSettings
 from .paths import StatePaths
 from .private_file import others_can_read
 
 SQLITE_SAFE: Final = (3, 51, 3)
 """Older ones can lose the write-ahead log in a rare race of two checkpoints."""
+POSTGRESQL_MIN: Final = 13
+"""Older ones have no pg_current_xact_id."""
 DISK_FREE_BYTES_MIN: Final = 1 << 30
 CLOCK_TOLERANCE_SECONDS: Final = 5.0
 CLOCK_PLAUSIBLE_FROM: Final = 1_700_000_000.0
@@ -44,7 +47,7 @@ class OwnChecks:
     def __call__(self) -> Sequence[Check]:
         return [
             self._database(),
-            self._sqlite(),
+            *((self._sqlite(),) if self.database.signals is None else (self._postgresql(), self._leader())),
             self._disk(),
             self._clock(),
             self._token(),
@@ -68,6 +71,22 @@ class OwnChecks:
             f"version {version}",
             "" if ok else f"install one from {wanted} on: pip install pysqlite3",
         )
+
+    def _postgresql(self) -> Check:
+        with self.database.read() as conn:
+            version = str(conn.execute(text("SHOW server_version")).scalar())
+        ok = int(version.split(".", maxsplit=1)[0]) >= POSTGRESQL_MIN
+        hint = "" if ok else f"use PostgreSQL {POSTGRESQL_MIN} or newer"
+        return Check("postgresql", ok, f"version {version}", hint)
+
+    def _leader(self) -> Check:
+        with self.database.read() as conn:
+            found = leader.read(conn)
+        if found is None or found.seconds_left <= 0:
+            return Check(
+                "leader", False, "no daemon leads: nothing is launched or ended", "start one: hostler up"
+            )
+        return Check("leader", True, f"{found.holder} leads, epoch {found.epoch}")
 
     def _disk(self) -> Check:
         free = shutil.disk_usage(self.paths.root).free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ...config import FleetConfig, load_fleet
 from ...tracking.server.access import admin_token_file
@@ -44,6 +46,7 @@ class Foundation:
     url: str
     local_url: str
     clock: Callable[[], float] = time.time
+    """On PostgreSQL the database's own, the same for all daemons on it."""
 
 
 def lay(config_path: Path, stack: ExitStack) -> Foundation:
@@ -53,7 +56,9 @@ def lay(config_path: Path, stack: ExitStack) -> Foundation:
     """
     fleet = load_fleet(config_path)
     paths = _state_paths(fleet)
-    lock = stack.enter_context(StateLock(_lock_path(fleet, paths)))
+    lock = StateLock(_lock_path(fleet, paths))
+    if fleet.daemon.state_path() is not None:  # on PostgreSQL several daemons may share all of it
+        stack.enter_context(lock)
     listener = stack.enter_context(bind(fleet.daemon.listen_host(), fleet.daemon.listen_port()))
     database = _open_database(fleet, stack)
     key, identity = _identity(paths, database)
@@ -62,12 +67,14 @@ def lay(config_path: Path, stack: ExitStack) -> Foundation:
         fleet,
         server_id=identity,
         state_dir=paths.root,
-        clock=time.time,
+        clock=database.clock,
         live_instances=lambda provider: _live_instances(database, provider),
     )
     stack.callback(settings.close)
     url, local_url = _urls(fleet, listener)
-    return Foundation(paths, lock, listener, database, key, identity, settings, url, local_url)
+    return Foundation(
+        paths, lock, listener, database, key, identity, settings, url, local_url, database.clock
+    )
 
 
 def _state_paths(fleet: FleetConfig) -> StatePaths:
@@ -93,18 +100,27 @@ def _open_database(fleet: FleetConfig, stack: ExitStack) -> Database:
     try:
         database = Database.open(fleet.daemon.state, time.time)
     except (SchemaTooNew, SQLAlchemyError, OSError, ValueError) as error:
-        raise StartError(f"the state {fleet.daemon.state} can't be opened: {error}") from error
+        raise StartError(f"the state {_shown(fleet.daemon.state)} can't be opened: {error}") from error
     stack.callback(database.close)
     return database
 
 
+def _shown(state: str) -> str:
+    """Without a password: this goes to a log."""
+    with contextlib.suppress(ArgumentError):
+        return make_url(state).render_as_string(hide_password=True)
+    return state.partition(":")[0] + ":..."
+
+
 def _identity(paths: StatePaths, database: Database) -> tuple[bytes, str]:
     """The server's key and id; the administrator's token is made on the way."""
-    key_is_new = not paths.server_key.exists()
-    key = secrets.server_key(paths.server_key)
-    now = time.time()
-    identity = database.write(lambda conn: server_id(conn, key, key_is_new=key_is_new, now=now))
-    admin_token_file(paths.admin_token, database, time.time)
+    key, key_is_new = secrets.server_key(paths.server_key)
+    now = database.clock()
+    shared = database.signals is not None
+    identity = database.write(
+        lambda conn: server_id(conn, key, key_is_new=key_is_new, now=now, shared=shared)
+    )
+    admin_token_file(paths.admin_token, database, database.clock)
     return key, identity
 
 

@@ -45,7 +45,9 @@ class LiveSettings:
     ) -> None:
         """`fleet` was read from `path`. `live_instances(provider)` counts those that may still cost money."""
         self._path = path
-        self._context = ProviderContext(server_id=server_id, state_dir=os.fspath(state_dir))
+        self._context = ProviderContext(
+            server_id=server_id, state_dir=os.fspath(state_dir), settings={"url": fleet.daemon.url}
+        )
         self._clock = clock
         self._live_instances = live_instances
         self._create = create

@@ -35,7 +35,9 @@ class StateLock:
         self.describe(url="")
 
     def describe(self, url: str) -> None:
-        """Write down who holds the lock, for the message that a second daemon prints."""
+        """Write down who holds the lock, for the message that a second daemon prints; nothing where nobody does."""
+        if self._handle < 0:
+            return
         text = json.dumps({"pid": os.getpid(), "url": url}).encode()
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, text, 0)

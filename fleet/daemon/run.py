@@ -74,7 +74,7 @@ async def _serve(parts: Parts, ready: Ready | None) -> int:
     serving = asyncio.create_task(server.serve(sockets=[parts.base.listener]))
     try:
         await _until_started(server, serving)
-        parts.schedule.begin(parts.sweeps, OFFERS_EVERY_SECONDS)
+        parts.leadership.begin(parts.sweeps, OFFERS_EVERY_SECONDS)
         _announce(parts, ready)
         await serving
     finally:
@@ -139,7 +139,9 @@ def _reload(parts: Parts) -> None:
 
 async def _end_loop(parts: Parts, grace_seconds: float) -> None:
     """Let the tick under way finish. One stuck in a cloud's call is left behind, as a crash would leave it."""
-    ending = threading.Thread(target=lambda: parts.schedule.stop(wait=True), name="hostler-stop", daemon=True)
+    ending = threading.Thread(
+        target=lambda: parts.leadership.stop(wait=True), name="hostler-stop", daemon=True
+    )
     ending.start()
     await asyncio.to_thread(ending.join, grace_seconds)
     if ending.is_alive():

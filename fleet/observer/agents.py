@@ -13,16 +13,20 @@ from ...agent_bootstrap.wire import Joined, JoinRequest
 from ...config.fleet import FleetConfig
 from ...tracking.server import events
 from ...tracking.server.access import tokens
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import tasks
 from ..planning.model import InstanceState, TaskState
-from ..store.instances import BOOT_FAILED, advance
+from ..store.instances import BOOT_FAILED, IMPORTED, advance
 from ..store.schema import instances
+from .identity import Expected
 
 CREDENTIAL_SECONDS: Final = 3_600.0
 STOP_PREEMPTED: Final = "preempted"
 """`tasks.stop_reason` of what runs on a machine that is about to be taken away."""
 STAGE_CHARACTERS_MAX: Final = 64
 MESSAGE_CHARACTERS_MAX: Final = 4_096
+REJOIN_SECONDS: Final = 120.0
+"""How long a join may be asked for again after its reply was lost: as long as its credential was never used."""
 
 _COMING: Final = (InstanceState.INTENDED, InstanceState.LAUNCHING, InstanceState.BOOTING)
 _ASKED: Final = (*_COMING, InstanceState.READY)
@@ -47,19 +51,25 @@ class Welcome:
     pool: str
 
 
-_BY_HASH: Final = (
-    select(
-        instances.c.id,
-        instances.c.workspace,
-        instances.c.pool,
-        instances.c.state,
-        instances.c.offer,
-        instances.c.join_hash,
-        instances.c.join_expires_at,
-        instances.c.join_burned_at,
-    )
-    .where(instances.c.join_hash == bindparam("b_hash"))
-    .with_for_update()
+_BY_HASH: Final = select(
+    instances.c.id,
+    instances.c.workspace,
+    instances.c.pool,
+    instances.c.state,
+    instances.c.offer,
+    instances.c.join_hash,
+    instances.c.join_expires_at,
+    instances.c.join_burned_at,
+    instances.c.joined_at,
+    instances.c.contact_at,
+    instances.c.provider,
+    instances.c.ref,
+    instances.c.identity,
+    instances.c.reason,
+    instances.c.created_at,
+).where(instances.c.join_hash == bindparam("b_hash"))
+_TURN: Final = Prepared(
+    select(instances.c.id).where(instances.c.join_hash == bindparam("b_hash")).with_for_update()
 )
 _CONTACT: Final = (
     update(instances)
@@ -104,27 +114,41 @@ def find_joining(conn: Connection, token: str, now: float) -> str:
     return str(_joining(conn, token, now).id)
 
 
-def join(conn: Connection, *, token: str, request: JoinRequest, fleet: FleetConfig, now: float) -> Welcome:
-    """Burn the token, make the instance ready and give it a credential, all in this transaction. Raises JoinRefused."""
+def expected(conn: Connection, token: str, now: float) -> Expected:
+    """Who a machine with this join token has to be, while the token is good. Raises JoinRefused."""
     row = _joining(conn, token, now)
-    if row["state"] == InstanceState.INTENDED.value:
-        # The machine is up before its launch call was written down as made.
-        advance(conn, row["id"], InstanceState.LAUNCHING, now, expect=[InstanceState.INTENDED])
-    ready = advance(
-        conn,
-        row["id"],
-        InstanceState.READY,
-        now,
-        expect=_COMING,
-        message=f"joined from {str(request['inventory'].get('hostname', ''))[:64] or 'an unnamed host'}",
-        actor=row["id"],
-        inventory=dict(request["inventory"]),
-        join_burned_at=now,
-        contact_at=now,
-        idle_since=now,
+    imported = row["reason"] == IMPORTED
+    return Expected(
+        instance_id=row["id"],
+        workspace=row["workspace"],
+        provider=row["provider"],
+        ref=row["ref"],
+        identity=row["identity"],
+        since=None if imported else row["created_at"],
     )
-    if not ready:
-        raise JoinRefused("NOT_EXPECTED", f"instance {row['id']} is {row['state']} and can't join any more")
+
+
+def join(
+    conn: Connection,
+    *,
+    token: str,
+    request: JoinRequest,
+    fleet: FleetConfig,
+    now: float,
+    proved: Expected | None = None,
+) -> Welcome:
+    """Burn the token, make the instance ready and give it a credential, all in this transaction. Raises JoinRefused.
+
+    `proved`: who the machine has shown itself to be by its cloud's signature; the row must still say the same. A token
+    whose join was not heard of (see `REJOIN_SECONDS`) gives a fresh credential and ends the first one.
+    """
+    row = _joining(conn, token, now)
+    if proved is not None and (row["ref"], row["identity"]) != (proved.ref, proved.identity):
+        raise JoinRefused("NOT_EXPECTED", f"instance {row['id']} has become another one; ask again")
+    if row["join_burned_at"] is None:
+        _make_ready(conn, row, request, now, "" if proved is None else ", its signed identity verified")
+    else:
+        _forget_first_join(conn, row, now)
     daemon = fleet.daemon
     joined: Joined = {
         "instance_id": row["id"],
@@ -139,18 +163,83 @@ def join(conn: Connection, *, token: str, request: JoinRequest, fleet: FleetConf
     return Welcome(joined, row["workspace"], row["pool"])
 
 
+def _make_ready(
+    conn: Connection, row: RowMapping, request: JoinRequest, now: float, identity_told: str
+) -> None:
+    if row["state"] == InstanceState.INTENDED.value:
+        # The machine is up before its launch call was written down as made.
+        advance(conn, row["id"], InstanceState.LAUNCHING, now, expect=[InstanceState.INTENDED])
+    host = str(request["inventory"].get("hostname", ""))[:64] or "an unnamed host"
+    ready = advance(
+        conn,
+        row["id"],
+        InstanceState.READY,
+        now,
+        expect=_COMING,
+        message=f"joined from {host}{identity_told}",
+        actor=row["id"],
+        inventory=dict(request["inventory"]),
+        join_burned_at=now,
+        contact_at=now,
+        idle_since=now,
+    )
+    if not ready:
+        raise JoinRefused("NOT_EXPECTED", f"instance {row['id']} is {row['state']} and can't join any more")
+
+
+def _forget_first_join(conn: Connection, row: RowMapping, now: float) -> None:
+    """The reply to the first join was lost on its way: what it held must open nothing any more."""
+    tokens.revoke(conn, now=now, instance_id=row["id"])
+    events.emit(
+        conn,
+        workspace=row["workspace"],
+        kind="instance.rejoined",
+        now=now,
+        actor=row["id"],
+        message="joined again: the reply to its first join was lost, the credential in it is revoked",
+        instance_id=row["id"],
+    )
+
+
 def _joining(conn: Connection, token: str, now: float) -> RowMapping:
     digest = join_hash(token)
+    _TURN.lock(conn, {"b_hash": digest})
     row = conn.execute(_BY_HASH, {"b_hash": digest}).mappings().first()
     if row is None or not hmac.compare_digest(row["join_hash"], digest):
         raise JoinRefused("UNKNOWN_TOKEN", "no instance has this join token")
     if row["join_burned_at"] is not None:
+        if _reply_may_be_lost(row, now):
+            return row
         raise JoinRefused("TOKEN_USED", f"the join token of {row['id']} was used already")
     if row["join_expires_at"] is not None and now >= row["join_expires_at"]:
         raise JoinRefused("TOKEN_EXPIRED", f"the join token of {row['id']} is too old")
     if row["state"] not in {state.value for state in _COMING}:
         raise JoinRefused("NOT_EXPECTED", f"instance {row['id']} is {row['state']} and can't join any more")
     return row
+
+
+def _reply_may_be_lost(row: RowMapping, now: float) -> bool:
+    """Joined a moment ago, and the credential that went out was never used: `contact` notes every use."""
+    return bool(
+        row["state"] == InstanceState.READY.value
+        and row["joined_at"] is not None
+        and now - row["joined_at"] <= REJOIN_SECONDS
+        and row["contact_at"] == row["joined_at"]
+    )
+
+
+def refuse_identity(conn: Connection, refused: Expected, code: str, message: str, now: float) -> None:
+    """Tell people that a machine with a good join token could not prove that it is the one. The token stays good."""
+    events.emit(
+        conn,
+        workspace=refused.workspace,
+        kind="instance.join_refused",
+        now=now,
+        actor=refused.instance_id,
+        message=message[:MESSAGE_CHARACTERS_MAX],
+        instance_id=refused.instance_id,
+        data={"code": code},
+    )
 
 
 def issue_credential(conn: Connection, *, workspace: str, instance_id: str, now: float) -> str:

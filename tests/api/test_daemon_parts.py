@@ -45,9 +45,10 @@ def test_accepted_connections_send_without_delay() -> None:
 
 
 def test_a_join_token_is_the_same_at_every_call_and_differs_by_instance_and_server(tmp_path: Path) -> None:
-    key = secrets.server_key(tmp_path / "server.key")
-    assert secrets.server_key(tmp_path / "server.key") == key
-    other = secrets.server_key(tmp_path / "other.key")
+    key, drawn = secrets.server_key(tmp_path / "server.key")
+    assert drawn
+    assert secrets.server_key(tmp_path / "server.key") == (key, False)
+    other, _ = secrets.server_key(tmp_path / "other.key")
     tokens = {
         secrets.join_token(key, "h-a"),
         secrets.join_token(key, "h-b"),

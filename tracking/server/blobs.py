@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +32,7 @@ GRACE_SECONDS = 24 * 3600.0
 """How long a blob may lie unreferenced: an upload whose artifact isn't told yet, a snapshot before its submit."""
 SWEPT_AT_ONCE_MAX = 500
 _UPLOADS = "uploads"
+_LOCK = ".lock"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -42,8 +44,7 @@ class Blobs:
         self._database = database
         self._uploads = folder / _UPLOADS
         self._uploads.mkdir(parents=True, exist_ok=True)
-        # Between the file's rename and its row, and between the row's end and the file's, no other may step in.
-        self._publishing = threading.Lock()
+        self._one_thread = threading.Lock()
 
     def path(self, digest: str) -> Path:
         """Where the bytes lie. Raises Problem 422 for what is no digest."""
@@ -107,8 +108,18 @@ class Blobs:
             await asyncio.to_thread(os.fsync, file.fileno())
         return size
 
+    @contextlib.contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """Between the file's rename and its row, and between the row's end and the file's, no other may step in.
+
+        Not another thread, and not another daemon that shares this folder.
+        """
+        with self._one_thread, (self.folder / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _publish(self, upload: Path, final: Path, digest: str, size: int) -> None:
-        with self._publishing:
+        with self._publishing():
             final.parent.mkdir(exist_ok=True)
             upload.replace(final)
             _sync_folder(final.parent)
@@ -117,7 +128,7 @@ class Blobs:
             self._database.write(lambda conn: _add_row(conn, digest, size, now))
 
     def _sweep_rows(self, before: float) -> list[str]:
-        with self._publishing:
+        with self._publishing():
             gone = self._database.write(lambda conn: _forget(conn, before))
             for digest in gone:
                 self.path(digest).unlink(missing_ok=True)
@@ -134,7 +145,7 @@ class Blobs:
                     self._unlink_if_unknown(path)
 
     def _unlink_if_unknown(self, path: Path) -> None:
-        with self._publishing, self._database.read() as conn:
+        with self._publishing(), self._database.read() as conn:
             if size_of(conn, path.name) is None:
                 path.unlink()
 

@@ -40,11 +40,15 @@ _COLUMNS = (
     tasks.c.instance_id,
 )
 _BY_ID = Prepared(
-    select(*_COLUMNS)
-    .where(tasks.c.id == bindparam("task"), tasks.c.workspace == bindparam("workspace"))
-    # Writers of one task take turns: what it holds is read, added to and written back.
-    .with_for_update(key_share=True)
+    select(*_COLUMNS).where(tasks.c.id == bindparam("task"), tasks.c.workspace == bindparam("workspace"))
 )
+# Not FOR UPDATE: rows that refer to the task's key are written meanwhile.
+_TURN = Prepared(select(tasks.c.id).where(tasks.c.id == bindparam("task")).with_for_update(key_share=True))
+
+
+def take_turn(conn: Connection, task_id: int) -> None:
+    """Wait for others who write this task: what it holds is read, added to and written back."""
+    _TURN.lock(conn, {"task": task_id})
 
 
 def hold(conn: Connection, caller: Principal, action: str, task_id: int, generation: int) -> Holding:
@@ -58,6 +62,7 @@ def hold(conn: Connection, caller: Principal, action: str, task_id: int, generat
             "POST /api/v1/record/tasks answers one for your run",
         )
     authorise(caller, action, task_id=task_id, generation=generation)
+    take_turn(conn, task_id)
     row = _BY_ID.first(conn, {"task": task_id, "workspace": caller.workspace})
     if row is None or row.generation != generation or row.state not in HELD:
         raise stale(task_id, generation)

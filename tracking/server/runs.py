@@ -10,7 +10,7 @@ from . import events, journal, tasks
 from .access import Principal, tokens
 from .database.schema import attempts
 from .database.schema import tasks as table
-from .fence import HELD, stale
+from .fence import HELD, stale, take_turn
 from .problems import Problem
 
 TOKEN_SECONDS = 30 * 24 * 3600.0
@@ -56,8 +56,11 @@ def begin(
             attempt=1,
         )
         _begin_attempt(conn, known, capture, now)
-    elif known["state"] not in HELD:
-        known = _take_up(conn, known, capture, now)
+    else:
+        take_turn(conn, known["id"])
+        known = tasks.by_uid(conn, caller.workspace, uid) or known
+        if known["state"] not in HELD:
+            known = _take_up(conn, known, capture, now)
     secret = tokens.issue(
         conn,
         workspace=caller.workspace,
@@ -84,6 +87,7 @@ def finish(
     now: float,
 ) -> None:
     """End a run; the same end again changes nothing. Raises Problem 409 for a task of the fleet or another's run."""
+    take_turn(conn, task_id)
     row = tasks.get(conn, caller.workspace, task_id)
     if row is None or row["generation"] != generation:
         raise stale(task_id, generation)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from . import migrate, postgres, sqlite
 from .broadcast import Broadcaster
 from .clock import ServerClock
-from .errors import StorageDown, is_down
+from .errors import NOT_WRITABLE, StorageDown, is_down, sqlstate
 from .horizon import Horizon
 from .signals import EVENTS, Signals
 from .transactions import Transactions
@@ -99,7 +99,7 @@ class Database:
             with self._reading.connect() as conn:
                 yield conn
         except DBAPIError as error:
-            if is_down(error):
+            if is_down(error) and sqlstate(error) != NOT_WRITABLE:  # whoever writes here has made a mistake
                 raise StorageDown("the database can't be reached") from error
             raise
 

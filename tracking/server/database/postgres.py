@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from .encoding import to_json
 from .horizon import HORIZON, Horizon
+from .prepared import ROWS_ARE_SHARED
 
 DRIVERS = ("postgresql", "postgres", "postgresql+psycopg")
 WRITERS = 16
@@ -89,6 +90,7 @@ def _engine(
 
     def connected(_dbapi_connection: Any, record: Any) -> None:
         record.info[HORIZON] = horizon
+        record.info[ROWS_ARE_SHARED] = role == "write"
 
     def begun(conn: Connection) -> None:
         raw: Any = conn.connection.driver_connection

@@ -16,6 +16,9 @@ from sqlalchemy.exc import DBAPIError
 
 Processor = Callable[[Any], Any]
 
+ROWS_ARE_SHARED = "hostler_rows_are_shared"
+"""Key in `Connection.info` of connections that write while others do."""
+
 
 class Prepared:
     """One statement with `bindparam`s; values beyond those it names are ignored, a missing one is a KeyError.
@@ -50,8 +53,11 @@ class Prepared:
         return rows
 
     def lock(self, conn: Connection, values: Mapping[str, Any]) -> None:
-        """Wait for the rows of a SELECT ... FOR UPDATE. Nothing on SQLite: there the writer is alone anyway."""
-        if conn.dialect.name != "sqlite":
+        """Wait for the rows of a SELECT ... FOR UPDATE.
+
+        Nothing where there is nobody to wait for: on SQLite the writer is alone, and who only reads has a snapshot.
+        """
+        if conn.info.get(ROWS_ARE_SHARED):
             self.all(conn, values)
 
     def _on(self, conn: Connection) -> _Compiled:

@@ -404,6 +404,12 @@ def _fleet() -> None:
             comment="the cloud's own id, recorded before anything else of an answer",
         ),
         sa.Column("address", sa.String(length=256), nullable=True),
+        sa.Column(
+            "identity",
+            sa.String(length=256),
+            nullable=True,
+            comment="what its signed identity bears beside the ref: account, id or vmId",
+        ),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("launch_calls", sa.Integer(), nullable=False),
         sa.Column(
