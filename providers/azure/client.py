@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from azure.core import PipelineClient
 from azure.core.credentials import TokenCredential
@@ -26,6 +27,7 @@ Json = dict[str, Any]
 PUBLIC_ENDPOINT = "https://management.azure.com"
 PRICES_ENDPOINT = "https://prices.azure.com"
 USER_AGENT = "hostler"
+HTTPS_PORT = 443
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
 MAX_PAGES = 10_000
@@ -163,7 +165,7 @@ def plain(item: Any) -> Json:
 
 def _get(client: Any, endpoint: str, url: str, parameters: dict[str, str]) -> tuple[Json, Any]:
     address = url if "://" in url else f"{endpoint}{url}"
-    if not address.startswith(f"{endpoint}/"):
+    if _origin(address) != _origin(endpoint):
         # Our token goes with the call, and must not go to wherever an answer points.
         raise ValueError(f"{address} is outside {endpoint}")
     response = client.send_request(HttpRequest("GET", address, params=parameters))
@@ -172,6 +174,12 @@ def _get(client: Any, endpoint: str, url: str, parameters: dict[str, str]) -> tu
     if not isinstance(body, dict):
         raise ValueError("not an object")
     return body, response
+
+
+def _origin(address: str) -> tuple[str, str | None, int]:
+    """Scheme, host and port; Azure writes the port in some of its links and not in others."""
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port or HTTPS_PORT
 
 
 def _refuse_what_is_no_page(response: Any) -> None:

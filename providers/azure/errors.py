@@ -251,7 +251,10 @@ def _of_answer(error: raised.HttpResponseError, action: str, where: str, *, crea
         return AuthFailed(detail, scope=Scope.PROVIDER, hint=_SIGN_IN)
     if status == 404:
         return InstanceNotFound(detail)
-    if status in (409, 412):
+    if status == 412 or told.code in EXISTS_CODES:
+        # Not to be tried again: another look, not another attempt, tells whose it is.
+        return InvalidConfig(detail, scope=Scope.OFFER, hint="the VM's name is taken")
+    if status == 409:
         return Unavailable(detail, scope=Scope.OFFER)
     if told.code in UNAVAILABLE_CODES or status >= 500 or status < 400 or status == 408:
         return Unavailable(detail, scope=Scope.REGION, maybe_created=creates)

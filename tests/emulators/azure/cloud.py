@@ -90,6 +90,10 @@ class Cloud(Machines):
         """Answer `action` with these bytes, whatever they are."""
         self._faults.append(Fault(action, Answer(status, body), times, forward))
 
+    def arm(self, fault: Fault) -> None:
+        """Have it met from now on."""
+        self._faults.append(fault)
+
     def count(self, action: str) -> int:
         """How often `action` was called."""
         return Counter(call.action for call in self.calls)[action]

@@ -112,7 +112,7 @@ class Machines:
         machine = self.vms.get(request.names["name"])
         if machine is None:
             return answer(204)
-        self._begin_end(request.names["name"])
+        self.begin_end(request.names["name"])
         follow = self._follow(machine, machine.body["location"])
         self.settle()
         return answer(202, **follow)
@@ -120,7 +120,7 @@ class Machines:
     def evict(self, name: str) -> None:
         """The cloud takes a spot VM back: with evictionPolicy Delete it is deleted."""
         assert self.vms[name].body["properties"]["evictionPolicy"] == "Delete"
-        self._begin_end(name)
+        self.begin_end(name)
         self.settle()
 
     def view(self, machine: Machine, *, instance_view: bool = False) -> Json:
@@ -166,7 +166,8 @@ class Machines:
         del shelf[name]
         return answer(202)
 
-    def _begin_end(self, name: str) -> None:
+    def begin_end(self, name: str) -> None:
+        """What deletion and eviction have in common."""
         machine = self.vms[name]
         if machine.goes != "delete":
             machine.goes, machine.due = "delete", self.clock() + self.delete_seconds
