@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         outcome = run(orders)
         sys.stdout.write(tell(outcome, time.process_time() - began, lines=options.lines) + "\n")
         broken += bool(outcome.violations)
+        if broken and options.first:
+            break
     return 1 if broken else 0
 
 
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds, from --seed on")
+    parser.add_argument("--first", action="store_true", help="end with the first seed that breaks")
     parser.add_argument("--hours", type=float, default=4.0, help="under faults; a calm follows (%(default)s)")
     parser.add_argument("--faults", default="all", help="all, none, or names: all,-crashes (%(default)s)")
     parser.add_argument("--whole", action="store_true", help="all of them, not the half that the seed draws")

@@ -102,7 +102,7 @@ class Server:
             server_id=SERVER_ID,
             epoch=epoch,
             calls=Inline(),
-            render_user_data=lambda instance_id, token: f"{instance_id} {token}",
+            render_user_data=lambda instance_id, token, _provider: f"{instance_id} {token}",
             join_token=join_token,
             started_at=now,
             workspace=WORKSPACE,
