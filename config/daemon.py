@@ -20,6 +20,8 @@ MAX_TICK_SECONDS = 60.0
 MIN_LEASE_TTL_SECONDS = 0.5
 MIN_MAX_BODY_BYTES = 64 * 1024
 HEARTBEATS_PER_LEASE = 4
+_POSTGRES = ("postgresql+psycopg", "postgresql", "postgres")
+_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]+@")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
@@ -35,11 +37,13 @@ def _check_listen(text: str) -> str:
 def _check_state(text: str) -> str:
     if text.startswith("sqlite:///") and text.removeprefix("sqlite:///").strip("/"):
         return text
-    if text.startswith("postgres"):
+    scheme, _, rest = text.partition("://")
+    if scheme in _POSTGRES and rest.partition("?")[0].partition("/")[2]:
         return text
+    # What was written is not repeated: it may hold a password.
     raise ValueError(
-        f"'{text.partition(':')[0]}:...' is not a database URL; write sqlite:///relative/state.db or "
-        "sqlite:////absolute/state.db"
+        f"'{scheme.partition(':')[0]}:...' is not a database URL; write sqlite:///relative/state.db, "
+        "sqlite:////absolute/state.db or postgresql+psycopg://user:password@host/name"
     )
 
 
@@ -66,6 +70,11 @@ def _data_dir_of_state(data: dict[str, Any]) -> Path:
 
 def _heartbeat_of_ttl(data: dict[str, Any]) -> float:
     return float(data.get("lease_ttl", 60.0)) / HEARTBEATS_PER_LEASE
+
+
+def without_password(text: str) -> str:
+    """`text` with the password of a URL in it blotted out: it is printed, logged or sent."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def state_file(state: str) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 
 from ...config import ConfigError
+from ...config.daemon import without_password
 from ...tracking.server import events
 from ...tracking.server.access import authorise
 from ...tracking.server.problems import Problem
@@ -28,7 +29,9 @@ async def read(state: State, who: Who) -> dict[str, Any]:
     """The configuration in force as JSON, with defaults filled in, and where it came from."""
     authorise(who, "fleet:read")
     config = state.config
-    return {"source": config.source, "loaded_at": config.loaded_at, "config": config.fleet.to_dict()}
+    shown = config.fleet.to_dict()
+    shown["daemon"]["state"] = without_password(config.fleet.daemon.state)
+    return {"source": config.source, "loaded_at": config.loaded_at, "config": shown}
 
 
 @router.post("", openapi_extra=_BODY)

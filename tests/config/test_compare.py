@@ -41,3 +41,12 @@ def test_what_is_read_at_start_only_needs_a_restart() -> None:
     moved = parse_fleet(SMALL + "daemon: {listen: '127.0.0.1:9000', tick: 5s}\n", variables={})
     assert needs_restart(fleet(), moved) == ["daemon.listen"]
     assert needs_restart(fleet(), fleet("0..2", "0..4")) == []
+
+
+def test_a_changed_state_is_told_without_its_password() -> None:
+    state = 'daemon: {state: "postgresql+psycopg://me:${PW}@db/hostler"}\n'
+    shared = parse_fleet(state + SMALL, variables={"PW": "hunter2"})
+    said = "\n".join(differences(fleet(), shared))
+    assert "postgresql+psycopg://me:***@db/hostler" in said
+    assert "hunter2" not in said
+    assert needs_restart(fleet(), shared) == ["daemon.state"]
