@@ -58,7 +58,7 @@ bench: $(DEV_STAMP) ## measure; each program in benchmarks/ prints its own table
 lock: ## take the newest versions that pyproject.toml allows into the lock
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	$(PYTHON) -m venv "$$scratch"; \
-	"$$scratch/bin/python" -m pip --disable-pip-version-check install --quiet -e '.[daemon,aws,dev,demo]'; \
+	"$$scratch/bin/python" -m pip --disable-pip-version-check install --quiet -e '.[daemon,aws,gcp,postgres,dev,demo]'; \
 	{ echo "# Versions that the tests passed with; 'make lock' writes this file. pip reads it as a constraint."; \
 	  "$$scratch/bin/python" -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable; } > $(LOCK).new; \
 	mv $(LOCK).new $(LOCK)
@@ -87,5 +87,5 @@ $(RUN_STAMP): pyproject.toml $(LOCK) | $(BIN)/python
 	@echo $(CURDIR) > $@
 
 $(DEV_STAMP): pyproject.toml $(LOCK) | $(BIN)/python
-	$(PIP) install --quiet --constraint $(LOCK) -e '.[daemon,aws,demo,dev]'
+	$(PIP) install --quiet --constraint $(LOCK) -e '.[daemon,aws,gcp,postgres,demo,dev]'
 	@echo $(CURDIR) | tee $(RUN_STAMP) > $@

@@ -39,6 +39,12 @@ class BuiltIn:
 BUILT_IN: Mapping[str, BuiltIn] = {
     "local": BuiltIn(".local.adapter", "LocalProvider", "daemon", frozenset({"structlog"})),
     "aws": BuiltIn(".aws.adapter", "AwsProvider", "aws", frozenset({"boto3", "botocore"})),
+    "static": BuiltIn(".static.adapter", "StaticProvider", "daemon", frozenset({"paramiko"})),
+    "azure": BuiltIn(".azure.adapter", "AzureProvider", "azure", frozenset({"azure"})),
+    "gcp": BuiltIn(".gcp.adapter", "GcpProvider", "gcp", frozenset({"google"})),
+    "kubernetes": BuiltIn(
+        ".kubernetes.adapter", "KubernetesProvider", "kubernetes", frozenset({"kubernetes", "urllib3"})
+    ),
 }
 
 

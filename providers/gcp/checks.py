@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from ...config.gcp import GcpProvider as Section
 from ..base import Check, ProviderError
@@ -90,7 +91,7 @@ class Doctor:
     def _network(self, region: str) -> str:
         subnetwork = self._section.subnetwork_in(region)
         if subnetwork is not None:
-            owner = {"project": subnetwork.split("/")[1]} if "/" in subnetwork else {}
+            owner: dict[str, Any] = {"project": subnetwork.split("/")[1]} if "/" in subnetwork else {}
             found = self._client.call(
                 "subnetworks.get", region, READING, region=region, subnetwork=last(subnetwork), **owner
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from google.api_core import exceptions as answered
@@ -78,7 +79,7 @@ class Client:
         for _ in range(MAX_PAGES):
             asked = {"max_results": PAGE_SIZE, **fields, **({"page_token": token} if token else {})}
             pager = self.call(action, place, patience, **asked)
-            page = self.read(action, place, lambda pager=pager: next(iter(pager.pages)))
+            page = self.read(action, place, partial(_first_page, pager))
             yield page
             token = page.next_page_token
             if not token:
@@ -90,7 +91,12 @@ class Client:
             raise ValueError("the pages don't end")
 
     def ask(
-        self, url: str, patience: Patience, *, body: dict[str, Any] | None = None, **query: Any
+        self,
+        url: str,
+        patience: Patience,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The JSON that an API beside Compute Engine answers to a GET, or to a POST of `body`."""
         action = url.partition("//")[2].partition("/")[0]
@@ -103,7 +109,7 @@ class Client:
                     method, target, params=query, json=body, timeout=CALL_TIMEOUT_SECONDS
                 )
                 if answer.status_code != 200:
-                    raise answered.from_http_response(answer)
+                    raise _error_of(answer)
                 found: dict[str, Any] = answer.json()
                 return found
 
@@ -134,10 +140,22 @@ class Client:
     def _plain_session(self) -> Any:
         with self._lock:
             if self._session is None:
-                self._session = AuthorizedSession(self._signer())
+                session: Any = AuthorizedSession
+                self._session = session(self._signer())
             return self._session
 
     def _signer(self) -> Tokens:
         if self._credentials is None:
             self._credentials = found_here()
         return self._credentials
+
+
+def _first_page(pager: Any) -> Any:
+    """The page that the library has read already; it would fetch the others by itself, without our retries."""
+    return next(iter(pager.pages))
+
+
+def _error_of(answer: Any) -> Exception:
+    translate: Any = answered.from_http_response
+    error: Exception = translate(answer)
+    return error

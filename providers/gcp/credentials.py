@@ -46,8 +46,9 @@ def from_file(path: Path) -> Tokens:
             with warnings.catch_warnings():
                 # The file is the operator's own, named in fleet.yaml; the warning is about files of strangers.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                source, _ = google.auth.load_credentials_from_file(str(path.expanduser()), scopes=SCOPES)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                load: Any = google.auth.load_credentials_from_file
+                source, _ = load(str(path.expanduser()), scopes=SCOPES)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             hint = "download the key again, or correct auth.credentials_file"
             raise AuthFailed(f"{path}: {error}", scope=Scope.PROVIDER, hint=hint) from error
     return Tokens(source)

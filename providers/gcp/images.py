@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ...config.gcp import GcpProvider as Section
 from ..base import InvalidConfig, ProviderError, Scope
@@ -52,7 +53,8 @@ class Images:
     def _look_up(self) -> Image:
         wanted, project = self._section.image, self._section.image_project
         folder = f"projects/{project}/global/images"
-        action, fields, source = "images.get", {"image": wanted.name}, f"{folder}/{wanted.name}"
+        fields: dict[str, Any] = {"image": wanted.name}
+        action, source = "images.get", f"{folder}/{wanted.name}"
         if wanted.family is not None:
             action, fields = "images.getFromFamily", {"family": wanted.family}
             source = f"{folder}/family/{wanted.family}"

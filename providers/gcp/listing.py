@@ -103,6 +103,7 @@ class Listing:
             launched_at=epoch_of(instance.creation_timestamp),
             address=_address(instance),
             detail=instance.status_message or HALTED.get(instance.status, ""),
+            identity=str(instance.id),
         )
 
 

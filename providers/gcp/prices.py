@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -92,15 +93,13 @@ class Prices:
         """The catalogue as it is now. Raises ProviderError."""
         found: dict[PriceKey, float] = {}
         for page in self._pages():
-            rows = self._client.read(
-                URL, CURRENCY, lambda page=page: [row for sku in page for row in _prices(sku)]
-            )
+            rows = self._client.read(URL, CURRENCY, partial(_rows, page))
             for key, usd in rows:
                 # Two prices for one thing: the worse one, so that no cap is broken by hoping.
                 found[key] = max(usd, found.get(key, 0.0))
         return found
 
-    def _pages(self) -> Iterator[list[dict[str, Any]]]:
+    def _pages(self) -> Iterator[dict[str, Any]]:
         token = ""
         for _ in range(MAX_PAGES):
             query = {
@@ -108,8 +107,8 @@ class Prices:
                 "pageSize": PAGE_SIZE,
                 **({"pageToken": token} if token else {}),
             }
-            page = self._client.ask(URL, BACKGROUND, **query)
-            yield self._client.read(URL, CURRENCY, lambda page=page: list(page.get("skus", [])))
+            page = self._client.ask(URL, BACKGROUND, query=query)
+            yield page
             token = page.get("nextPageToken", "")
             if not token:
                 return
@@ -128,6 +127,10 @@ def usd_per_hour(known: Mapping[PriceKey, float], region: str, market: Market, s
     prices = [(known.get(PriceKey(region, market, part, name)), amount) for part, name, amount in parts]
     total = sum(usd * amount for usd, amount in prices if usd is not None)
     return total if total > 0 and all(usd is not None for usd, _ in prices) else None
+
+
+def _rows(page: dict[str, Any]) -> list[tuple[PriceKey, float]]:
+    return [row for sku in page.get("skus", ()) for row in _prices(sku)]
 
 
 def _prices(sku: dict[str, Any]) -> Iterator[tuple[PriceKey, float]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -14,6 +15,15 @@ from contract.aws_harness import REGION, AwsHarness
 from contract.harness import Harness, terminate_all
 from contract.local_harness import LocalHarness
 from emulators.aws.server import AwsServer
+
+if TYPE_CHECKING:
+    from contract.azure_harness import AzureHarness
+    from contract.gcp_harness import GcpHarness
+    from contract.kubernetes_harness import KubernetesHarness
+    from contract.static_harness import StaticHarness
+    from emulators.azure.server import AzureServer
+    from emulators.gcp.server import GcpServer
+    from emulators.kubernetes.server import KubernetesServer
 
 _connect = socket.socket.connect
 
@@ -71,6 +81,62 @@ def aws(aws_server: tuple[AwsServer, list[str]], only_loopback: None) -> Iterato
     _end(harness)
 
 
+@pytest.fixture(scope="session")
+def gcp_server() -> Iterator[GcpServer]:
+    """The emulator of Compute Engine."""
+    # Google's libraries take seconds to import: only who tests them pays.
+    from emulators.gcp.server import GcpServer
+
+    with GcpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def gcp(
+    gcp_server: GcpServer, only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[GcpHarness]:
+    """Compute Engine; at the end nothing may be left, and everything said was as Google's schema has it."""
+    from contract.gcp_harness import GcpHarness
+
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    harness = GcpHarness(gcp_server, tmp_path)
+    yield harness
+    violations = list(harness.cloud.violations)
+    harness.cloud.reset()
+    gcp_server.revoked = False
+    _end(harness)
+    assert violations + harness.cloud.violations == []
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    """The emulator of Azure, over TLS."""
+    from emulators.azure.server import AzureServer
+
+    with AzureServer(tmp_path_factory.mktemp("azure")) as server:
+        yield server
+
+
+@pytest.fixture
+def azure(
+    azure_server: AzureServer, only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AzureHarness]:
+    """Azure; at the end nothing may be left, and everything said was as the SDK's types have it."""
+    from contract.azure_harness import SECRET_VARIABLE, AzureHarness
+
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    harness = AzureHarness(azure_server, tmp_path)
+    monkeypatch.setenv(SECRET_VARIABLE, harness.cloud.secret)
+    yield harness
+    harness.heal()
+    _end(harness)
+    harness.close()
+    assert harness.cloud.violations == []
+
+
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[LocalHarness]:
     """The local provider; at the end no process may be left."""
@@ -81,7 +147,48 @@ def local(tmp_path: Path) -> Iterator[LocalHarness]:
     harness.close()
 
 
-@pytest.fixture(params=["local", "aws"])
+@pytest.fixture
+def static(only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StaticHarness]:
+    """Hosts over real sshds; at the end each is free, and no process of an instance is left."""
+    from contract.static_harness import StaticHarness
+
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    harness = StaticHarness(tmp_path)
+    yield harness
+    try:
+        harness.heal()
+        _end(harness)
+    finally:
+        harness.close()
+
+
+@pytest.fixture(scope="session")
+def kubernetes_server() -> Iterator[KubernetesServer]:
+    """A fake cluster whose role is the one that our documentation has people apply."""
+    from emulators.kubernetes.server import KubernetesServer
+
+    with KubernetesServer() as server:
+        yield server
+
+
+@pytest.fixture
+def kubernetes(
+    kubernetes_server: KubernetesServer, only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[KubernetesHarness]:
+    """Pods; at the end nothing may be left, and all that was answered was as the API's schemas have it."""
+    from contract.kubernetes_harness import KubernetesHarness
+
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent")
+    harness = KubernetesHarness(kubernetes_server, tmp_path)
+    yield harness
+    harness.cluster.reset()
+    _end(harness)
+    wrong, harness.cluster.wrong_answers = harness.cluster.wrong_answers, []
+    assert wrong == []
+
+
+@pytest.fixture(params=["local", "aws", "azure", "gcp", "kubernetes", "static"])
 def harness(request: pytest.FixtureRequest) -> Harness:
     """Every adapter in turn."""
     found: Harness = request.getfixturevalue(request.param)

@@ -47,6 +47,8 @@ class Fault:
     answer: Answer
     times: int
     forward: bool = False
+    after: int = 0
+    """How many calls go well before the first that doesn't."""
 
 
 @dataclass
@@ -118,9 +120,11 @@ class Cloud:
         self.quota = None
         self.restock()
 
-    def fail(self, method: str, status: int, reason: str, message: str = "", *, times: int = 1) -> None:
-        """Answer `method` with an error `times` times; it takes no effect."""
-        self._faults.append(Fault(method, error(status, reason, message), times))
+    def fail(
+        self, method: str, status: int, reason: str, message: str = "", *, times: int = 1, after: int = 0
+    ) -> None:
+        """Answer `method` with an error `times` times, once `after` calls went well; it takes no effect."""
+        self._faults.append(Fault(method, error(status, reason, message), times, after=after))
 
     def fail_operation(self, code: str, message: str, *, times: int = 1) -> None:
         """Accept the next creations and let their operations end with this error."""
@@ -187,6 +191,9 @@ class Cloud:
     def _take_fault(self, method: str) -> Fault | None:
         for fault in self._faults:
             if fault.method == method and fault.times > 0:
+                if fault.after > 0:
+                    fault.after -= 1
+                    return None
                 fault.times -= 1
                 return fault
         return None

@@ -20,6 +20,8 @@ from .cloud import Cloud
 
 ACCOUNT = "daemon@acme-ml.iam.gserviceaccount.com"
 TOKEN_SECONDS = 3600
+KEY_BITS = 1024
+"""Weak on purpose: each provider reads its key anew, and a strong one takes a tenth of a second to check."""
 
 
 class GcpServer:
@@ -31,7 +33,7 @@ class GcpServer:
         self.revoked = False
         """Whether the account's key is no longer good."""
         self._tokens: dict[str, float] = {}
-        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        private = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
         self._private = private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode()
@@ -73,6 +75,10 @@ class GcpServer:
         token = secrets.token_hex(16)
         self._tokens[token] = time.time() + TOKEN_SECONDS
         return ok({"access_token": token, "expires_in": TOKEN_SECONDS, "token_type": "Bearer"})
+
+    def expire_tokens(self) -> None:
+        """Let every token that was issued run out now."""
+        self._tokens = dict.fromkeys(self._tokens, 0.0)
 
     def lets_in(self, authorization: str) -> bool:
         """Whether it bears a token issued here, or one that the account signed itself."""
