@@ -17,7 +17,8 @@ MAIN = b"import sys\n\nfrom hostler.agent_bootstrap.agent.__main__ import main\n
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip can tell."""
 UNIX, FILE_MODE = 3, 0o100644
-PARTS = ("__init__.py", "tracking/*.py", "agent_bootstrap/__init__.py", "agent_bootstrap/wire.py")
+SHARED = ("__init__.py", "challenge.py", "wire.py")
+PARTS = ("__init__.py", "tracking/*.py", *(f"agent_bootstrap/{name}" for name in SHARED))
 AGENT = "agent_bootstrap/agent/**/*.py"
 
 

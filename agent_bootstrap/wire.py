@@ -11,7 +11,9 @@ from typing import Any, Dict, List, Optional, TypedDict
 
 PREFIX = "/api/v1/agent"
 JOIN = PREFIX + "/join"
-"""POST JoinRequest -> Joined. Authorization: Bearer <join token>. 401 token unknown, 409 used or too late."""
+"""POST JoinRequest -> Joined. Authorization: Bearer <join token>. 401 token unknown, 403 signed identity
+refused, 409 used or too late, 503 our launch is not confirmed yet. The same token again soon after a lost reply gives a
+fresh credential, as long as the first one was never used."""
 ZIPAPP = PREFIX + "/hostler-agent.pyz"
 """GET -> bytes, header X-Hostler-Sha256. Authorization: join token (not burned by it) or agent credential."""
 LEASE = PREFIX + "/lease"
@@ -137,7 +139,7 @@ class HeartbeatReply(TypedDict):
 
 class PreemptionNotice(TypedDict):
     source: str
-    """aws-spot | aws-rebalance | gcp | azure | local"""
+    """aws-spot | aws-rebalance | gcp | azure | kubernetes | local"""
     seconds_left: float
 
 

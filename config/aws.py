@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from .daemon import check_web_url
 from .fields import Settings, Text, Texts, VariableName, Whole, as_list, either, no_duplicates
+from .identity import WithIdentity
 
 DEFAULT_IMAGE_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d{1,2}")
@@ -104,7 +105,7 @@ class AwsImage(Settings):
         return self
 
 
-class AwsProvider(Settings):
+class AwsProvider(WithIdentity):
     """EC2. `instance_types` are globs (``g5.*``); empty allows all. `endpoint_url` is for emulators."""
 
     type: Literal["aws"]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .daemon import check_web_url
 from .fields import Settings, Text, Texts, VariableName, Whole, as_list, either, no_duplicates
+from .identity import WithIdentity
 
 DEFAULT_IMAGE = "Canonical:ubuntu-24_04-lts:server:latest"
 DEFAULT_ADMIN = "hostler"
@@ -135,7 +136,7 @@ class AzureAuth(Settings):
         return self
 
 
-class AzureProvider(Settings):
+class AzureProvider(WithIdentity):
     """Virtual machines in one resource group. `vm_sizes` are globs (``Standard_NC*_T4_v3``); empty allows all.
 
     `zones` limits the availability zones (``1``, ``2``, ``3``). `endpoint_url`, `prices_url` and `ca_file` are for
@@ -200,3 +201,7 @@ class AzureProvider(Settings):
     def security_group_in(self, region: str) -> str | None:
         """The security group of every network interface there; None leaves it to the subnet's own."""
         return self.security_group.get(region) or self.security_group.get("*")
+
+    def can_always_prove(self) -> bool:
+        """Azure's documents come without the certificate between signer and root: it must be given to us."""
+        return self.identity_trust is not None

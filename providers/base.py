@@ -112,6 +112,8 @@ class CloudInstance:
     launched_at: float | None = None
     address: str = ""
     detail: str = ""
+    identity: str = ""
+    """What its signed identity bears beside `ref`, if known: AWS's account, GCP's numeric id, Azure's vmId."""
 
     @property
     def server(self) -> str:

@@ -62,7 +62,7 @@ def join(
         token = home.join_token.read_text().strip()
     except OSError as error:
         raise JoinFailed(f"no join token: {error}") from error
-    request = wire.JoinRequest(inventory=inventory, identity=_identity(settings))
+    request = wire.JoinRequest(inventory=inventory, identity=_identity(settings, token))
     try:
         joined: wire.Joined = client.persistently(
             lambda: client.post(wire.JOIN, request, token=token), give_up
@@ -83,9 +83,9 @@ def report_failure(home: Home, client: Client, stage: str, message: str) -> None
         _logger.warning("the failure was not reported: %s", error)
 
 
-def _identity(settings: Settings) -> dict[str, str]:
+def _identity(settings: Settings, token: str) -> dict[str, str]:
     try:
-        return identity(settings.cloud, settings.url, os.environ)
+        return identity(settings.cloud, settings.url, token, os.environ)
     except MetadataFailed as error:  # the server decides whether it insists
         _logger.warning("no signed identity: %s", error)
         return {}

@@ -7,7 +7,9 @@ import http.client
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+from .. import challenge
 
 TIMEOUT_SECONDS = 2.0
 AWS_TOKEN_SECONDS = 21600
@@ -99,7 +101,9 @@ class Gcp:
         return fetch(self._base, f"/computeMetadata/v1/instance{path}", {"Metadata-Flavor": "Google"})
 
     def identity(self, audience: str) -> dict[str, str]:
-        answer = self.get(f"/service-accounts/default/identity?audience={audience}&format=full")
+        answer = self.get(
+            f"/service-accounts/default/identity?audience={quote(audience, safe='')}&format=full"
+        )
         if answer.status != 200:
             raise MetadataFailed(f"gcp: no identity token: {answer.status}")
         return {"kind": "gcp", "document": answer.text, "signature": ""}
@@ -131,19 +135,22 @@ class Azure:
         )
         return answer.text.strip() if answer.status == 200 else ""
 
-    def identity(self) -> dict[str, str]:
-        answer = fetch(self._base, AZURE_ATTESTED, {"Metadata": "true"})
+    def identity(self, nonce: str) -> dict[str, str]:
+        answer = fetch(self._base, f"{AZURE_ATTESTED}&nonce={nonce}", {"Metadata": "true"})
         if answer.status != 200:
             raise MetadataFailed(f"azure: no attested document: {answer.status}")
         return {"kind": "azure", "document": answer.text, "signature": ""}
 
 
-def identity(cloud: str, audience: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """What proves to the server which instance this is; empty where there is no cloud. Raises MetadataFailed."""
+def identity(cloud: str, url: str, join_token: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What proves to the server at `url` which instance this is, for this one join.
+
+    Empty where there is no cloud. Raises MetadataFailed.
+    """
     if cloud == "aws":
         return Aws(environ).identity()
     if cloud == "gcp":
-        return Gcp(environ).identity(audience)
+        return Gcp(environ).identity(challenge.audience(url, join_token))
     if cloud == "azure":
-        return Azure(environ).identity()
+        return Azure(environ).identity(challenge.digits(join_token))
     return {}

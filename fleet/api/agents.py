@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy import Connection, select
 
 from ...agent_bootstrap import wire
+from ...config import FleetConfig
 from ...tracking.server.access import Forbidden, Principal, authorise
 from ...tracking.server.access.bearer import bearer_secret, unauthenticated
 from ...tracking.server.access.tokens import authenticate
@@ -20,6 +21,7 @@ from ...tracking.server.database.schema import tasks
 from ...tracking.server.problems import Problem
 from .. import queue
 from ..observer import agents
+from ..observer.identity import Expected, IdentityRefused
 from ..planning.model import InstanceState
 from ..store import instances
 from .messages import body_of
@@ -29,6 +31,8 @@ from .state import AppState
 router = APIRouter(tags=["agents"], include_in_schema=False)
 # response_model=None throughout: pydantic takes the TypedDicts of the wire only from Python 3.12 on.
 SHA256_HEADER: Final = "X-Hostler-Sha256"
+IDENTITY_RETRY_SECONDS: Final = 1
+"""When to ask again after a join that came before its launch was confirmed."""
 NOTHING: Final[wire.LeaseReply] = {"lease": None, "drain": False}
 LEAVE: Final[wire.LeaseReply] = {"lease": None, "drain": True}
 
@@ -59,10 +63,11 @@ async def join(
     secret, fleet, now = bearer_secret(request), state.config.fleet, state.clock()
 
     def work(conn: Connection) -> tuple[agents.Welcome, dict[str, Any] | None]:
-        welcome = agents.join(conn, token=secret, request=body, fleet=fleet, now=now)
+        welcome = agents.join(conn, token=secret, request=body, fleet=fleet, now=now, proved=proved)
         return welcome, instances.get(conn, welcome.joined["instance_id"])
 
     try:
+        proved = await _proved(state, secret, body["identity"], fleet, now)
         welcome, row = await state.database.write_async(work)
     except agents.JoinRefused as refused:
         raise _refused(refused) from None
@@ -72,6 +77,33 @@ async def join(
         )
     state.wake_loop()
     return welcome.joined
+
+
+async def _proved(
+    state: AppState, token: str, identity: dict[str, str], fleet: FleetConfig, now: float
+) -> Expected | None:
+    """Who the machine has proved to be; None where its provider asks for no proof. Raises JoinRefused and Problem."""
+    expected = await state.database.read_async(lambda conn: agents.expected(conn, token, now))
+    section = fleet.providers.get(expected.provider)
+    try:
+        # In a thread: Google's keys may have to be fetched, and signatures cost time.
+        sure = await asyncio.to_thread(state.identity.check, expected, section, identity, token, now)
+    except IdentityRefused as refused:
+        raise await _identity_refused(state, expected, refused, now) from None
+    return expected if sure else None
+
+
+async def _identity_refused(
+    state: AppState, expected: Expected, error: IdentityRefused, now: float
+) -> Problem:
+    code = error.code.value
+    if error.retry:
+        state.wake_loop()
+        wait = {"Retry-After": str(IDENTITY_RETRY_SECONDS)}
+        return Problem(503, code, "The join has to wait", detail=error.message, hint=error.hint, headers=wait)
+    told = f"{code}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+    await state.database.write_async(lambda conn: agents.refuse_identity(conn, expected, code, told, now))
+    return Problem(403, code, "The join was refused", detail=error.message, hint=error.hint)
 
 
 def _refused(error: agents.JoinRefused) -> Problem:

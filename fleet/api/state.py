@@ -13,6 +13,7 @@ from ...config import FleetConfig
 from ...providers.base import Check, Provider
 from ...tracking.server.blobs import Blobs
 from ...tracking.server.database import Database
+from ..observer.identity import IdentityGate
 from ..queue import Dispatcher
 from .metrics import Metrics
 from .pulse import Pulse
@@ -76,6 +77,8 @@ class AppState:
     wake_loop: Callable[[], None]
     own_checks: Callable[[], Sequence[Check]] = tuple
     """What the daemon itself looks at for `hostler doctor`; may block."""
+    identity: IdentityGate = field(default_factory=lambda: IdentityGate(""))
+    """What checks the clouds' signed identities at the join."""
     started_at: float = 0.0
     metrics: Metrics = field(default_factory=Metrics)
     pulse: Pulse = field(default_factory=Pulse)

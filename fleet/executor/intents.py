@@ -55,21 +55,21 @@ class Refused:
 
 @dataclass(frozen=True)
 class Terms:
-    """What every intent of this server has in common. `render_user_data(instance_id, join_token)` is deterministic."""
+    """What every intent of this server has in common. `render_user_data(id, join_token, provider)` is deterministic."""
 
     workspace: str
     server_id: str
     epoch: int
-    render_user_data: Callable[[str, str], str]
+    render_user_data: Callable[[str, str, str], str]
     join_token: Callable[[str], str]
 
     def join_hash(self, instance_id: str) -> str:
         """What the store keeps of a join token."""
         return hashlib.sha256(self.join_token(instance_id).encode()).hexdigest()
 
-    def user_data(self, instance_id: str) -> str:
+    def user_data(self, instance_id: str, provider: str) -> str:
         """The same text at every call, unless the configuration it is made from has changed."""
-        return self.render_user_data(instance_id, self.join_token(instance_id))
+        return self.render_user_data(instance_id, self.join_token(instance_id), provider)
 
 
 def write(
@@ -77,12 +77,15 @@ def write(
     wanted: Sequence[Wanted],
     ids: Sequence[str],
     *,
-    user_data: Mapping[str, str],
+    user_data: Mapping[tuple[str, str], str],
     terms: Terms,
     fleet: FleetConfig,
     now: float,
 ) -> tuple[list[Intent], list[Refused]]:
-    """Write an intent for each of `wanted` that the caps allow now. `ids` are fresh, `user_data` rendered for them."""
+    """Write an intent for each of `wanted` that the caps allow now. `ids` are fresh.
+
+    `user_data` is rendered for each (id, provider) that may be chosen.
+    """
     offers = [offer for one in wanted for offer in one.offers]
     present = snapshot.read(conn, fleet, now, workspace=terms.workspace, offers=offers)
     headroom = Headroom(present, limits_of(fleet))
@@ -96,7 +99,9 @@ def write(
             refused.append(Refused(Wanted(one.pool, (), one.for_tasks, tried), last[1], last[2]))
             continue
         headroom.take(present.pools[one.pool], intent.offer)
-        _insert(conn, intent, user_data[instance_id], terms=terms, fleet=fleet, now=now)
+        _insert(
+            conn, intent, user_data[instance_id, intent.offer.provider], terms=terms, fleet=fleet, now=now
+        )
         written.append(intent)
     return written, refused
 

@@ -79,7 +79,7 @@ class Launcher:
         done = Launched()
         now = self.effects.clock()
         due = [row for row in rows if self._may_be_sent_again(row, now)]
-        requests = [intents.request_of(row, self.terms.user_data(row["id"])) for row in due]
+        requests = [intents.request_of(row, self.terms.user_data(row["id"], row["provider"])) for row in due]
         same = [
             (row, request)
             for row, request in zip(due, requests, strict=True)
@@ -104,7 +104,11 @@ class Launcher:
     def _write(self, todo: Sequence[Wanted], done: Launched) -> list[Intent]:
         now = self.effects.clock()
         ids = [new_instance_id(self.rng) for _ in todo]
-        user_data = {instance_id: self.terms.user_data(instance_id) for instance_id in ids}
+        user_data = {
+            (instance_id, provider): self.terms.user_data(instance_id, provider)
+            for one, instance_id in zip(todo, ids, strict=True)
+            for provider in {offer.provider for offer in one.offers}
+        }
 
         def work(conn: Connection) -> tuple[list[Intent], list[Refused]]:
             return intents.write(
@@ -153,7 +157,10 @@ class Launcher:
             return going
 
         rows = self.effects.write("launching", work) if wave else []
-        return {row["id"]: intents.request_of(row, self.terms.user_data(row["id"])) for row in rows}
+        return {
+            row["id"]: intents.request_of(row, self.terms.user_data(row["id"], row["provider"]))
+            for row in rows
+        }
 
     def _ask(
         self, called: Sequence[Intent], requests: Sequence[LaunchRequest], done: Launched
@@ -299,6 +306,7 @@ def adopt(conn: Connection, instance_id: str, found: CloudInstance, now: float) 
     details: dict[str, Any] = {
         "ref": found.ref,
         "address": found.address or row["address"],
+        "identity": found.identity or row["identity"],
         "next_call_at": None,
     }
     if not instances.advance(

@@ -61,7 +61,8 @@ def _nothing(_what: str) -> None:
 class Context:
     """One leader. `fleet` gives the configuration of the moment; times are epoch seconds of `clock`.
 
-    `render_user_data(instance_id, join_token)` and `join_token(instance_id)` always give the same for the same id.
+    `render_user_data(instance_id, join_token, provider)` and `join_token(instance_id)` are always
+    the same for the same.
     `wake_agents(ids)` is called for instances that drain, `wake_queues({queue: n})` for tasks that came back.
     """
 
@@ -73,7 +74,7 @@ class Context:
     server_id: str
     epoch: int
     calls: Calls
-    render_user_data: Callable[[str, str], str]
+    render_user_data: Callable[[str, str, str], str]
     join_token: Callable[[str], str]
     started_at: float
     wake_agents: Callable[[Sequence[str]], None] = _wake_nobody

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from sqlalchemy import Connection
 
@@ -14,8 +13,6 @@ from ..observer.clouds import Moment
 from ..planning.model import InstanceState
 from ..store import frozen, instances
 from ..store.ids import is_instance_id
-
-IMPORTED: Final = "IMPORTED"
 
 
 def import_unknown(
@@ -96,7 +93,7 @@ def _insert(
         one.intent,
         InstanceState.BOOTING,
         moment.now,
-        reason=IMPORTED,
+        reason=instances.IMPORTED,
         ref=one.ref,
         address=one.address,
         seen_at=moment.now,

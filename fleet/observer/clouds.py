@@ -210,8 +210,10 @@ def _alive(
             observed.adopted.append(row["id"])
     if row["missing_since"] is not None or row["not_found_at"] is not None:
         instances.note(conn, row["id"], missing_since=None, not_found_at=None)
-    if found.address and found.address != row["address"]:
-        instances.note(conn, row["id"], address=found.address)
+    told = {"address": found.address, "identity": found.identity}
+    changed = {name: value for name, value in told.items() if value and value != row[name]}
+    if changed:
+        instances.note(conn, row["id"], **changed)
     if state is InstanceState.LOST:
         message = "it showed up again after it was given up"
         instances.advance(

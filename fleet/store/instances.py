@@ -37,6 +37,8 @@ BOOT_FAILED: Final = "BOOTSTRAP_FAILED"
 """Reason of an instance whose agent said, or whose end showed, that it could not start."""
 BOOT_TIMED_OUT: Final = "BOOTSTRAP_TIMEOUT"
 """Reason of an instance that did not join in time."""
+IMPORTED: Final = "IMPORTED"
+"""Reason of an instance that its cloud listed and this database did not know."""
 MAX_PAGE: Final = 1_000
 MESSAGE_CHARACTERS_MAX: Final = 4_096
 HOLDING: Final = tuple(sorted(state.value for state in HOLDING_TASK))

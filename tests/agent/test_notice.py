@@ -144,6 +144,6 @@ def test_a_file_half_written_is_not_yet_a_notice(tmp_path: Path) -> None:
 def test_the_identity_of_an_aws_machine_is_its_signed_document(metadata: Metadata) -> None:
     metadata.answers["/latest/dynamic/instance-identity/document"] = '{"instanceId": "i-1"}'
     metadata.answers["/latest/dynamic/instance-identity/rsa2048"] = "MIAG"
-    found = identity("aws", "https://fleet", metadata.environ)
+    found = identity("aws", "https://fleet", "token", metadata.environ)
     assert found == {"kind": "aws", "document": '{"instanceId": "i-1"}', "signature": "MIAG"}
-    assert identity("", "https://fleet", {}) == {}
+    assert identity("", "https://fleet", "token", {}) == {}

@@ -27,8 +27,10 @@ def test_a_machine_fetches_the_agent_and_joins_once(served: Served) -> None:
         first = machine.post(wire.JOIN, json={"inventory": INVENTORY, "identity": {}})
         assert first.status_code == 200
         assert first.json()["instance_id"] == ID
+    with served.client(first.json()["credential"]) as agent, served.client("secret") as machine:
+        assert agent.post(wire.HEARTBEAT, json={"held": [], "stats": {}}).status_code == 200
         again = machine.post(wire.JOIN, json={"inventory": INVENTORY, "identity": {}})
-        assert again.status_code == 409
+        assert (again.status_code, again.json()["code"]) == (409, "TOKEN_USED")
     with served.client() as admin:
         shown = admin.get(f"/api/v1/instances/{ID}").json()
         assert shown["state"] == "ready"

@@ -4,9 +4,12 @@ import pytest
 from fakes.queue_world import TTL, World
 from hostler.agent_bootstrap.wire import JoinRequest
 from hostler.fleet.observer import agents
-from hostler.fleet.observer.agents import CREDENTIAL_SECONDS, JoinRefused, Welcome
+from hostler.fleet.observer.agents import CREDENTIAL_SECONDS, REJOIN_SECONDS, JoinRefused, Welcome
 from hostler.fleet.planning.model import InstanceState
+from hostler.fleet.store.instances import note
 from hostler.tracking.server.access import tokens
+from hostler.tracking.server.database.schema import events
+from sqlalchemy import select
 
 TOKEN = "join-me"
 REQUEST: JoinRequest = {
@@ -47,6 +50,52 @@ def test_an_agent_that_joins_makes_its_instance_ready(world: World, state: str) 
     assert world.take().task_id == task
 
 
+def test_a_join_whose_reply_was_lost_is_answered_again_with_another_credential(world: World) -> None:
+    boot(world)
+    lost = join(world).joined["credential"]
+    world.later(REJOIN_SECONDS)
+    heard = join(world).joined["credential"]
+
+    def kinds(secret: str) -> object:
+        return world.do(lambda conn: tokens.authenticate(conn, secret, world.now))
+
+    assert kinds(lost) is None
+    assert kinds(heard) is not None
+    assert world.box_state() is InstanceState.READY
+    told = world.do(lambda conn: [one.kind for one in conn.execute(select(events.c.kind))])
+    assert told.count("instance.rejoined") == 1
+
+
+def test_a_join_is_answered_again_for_a_short_while_only(world: World) -> None:
+    boot(world)
+    join(world)
+    world.later(REJOIN_SECONDS + 1)
+    with pytest.raises(JoinRefused) as caught:
+        join(world)
+    assert caught.value.code == "TOKEN_USED"
+
+
+def test_a_drained_machine_does_not_join_again(world: World) -> None:
+    boot(world)
+    join(world)
+    world.do(lambda conn: agents.notice(conn, instance_id="h-one", source="x", seconds_left=9, now=world.now))
+    with pytest.raises(JoinRefused):
+        join(world)
+
+
+def test_a_join_is_refused_when_the_row_is_no_longer_the_one_that_was_proved(world: World) -> None:
+    boot(world)
+    seen = world.do(lambda conn: agents.expected(conn, TOKEN, world.now))
+    world.do(lambda conn: note(conn, "h-one", ref="another"))
+    with pytest.raises(JoinRefused) as caught:
+        world.do(
+            lambda conn: agents.join(
+                conn, token=TOKEN, request=REQUEST, fleet=world.fleet, now=world.now, proved=seen
+            )
+        )
+    assert caught.value.code == "NOT_EXPECTED"
+
+
 def test_the_credential_reaches_this_instance_for_an_hour(world: World) -> None:
     boot(world)
     credential = join(world).joined["credential"]
@@ -61,6 +110,8 @@ def test_the_credential_reaches_this_instance_for_an_hour(world: World) -> None:
 def test_a_join_token_is_good_once(world: World) -> None:
     boot(world)
     join(world)
+    world.later(1)
+    world.do(lambda conn: agents.contact(conn, "h-one", world.now))
 
     with pytest.raises(JoinRefused) as caught:
         join(world)
