@@ -31,6 +31,7 @@ from . import (
     status,
     tasks,
 )
+from .admission import Admission
 from .announcer import announce_arrivals
 from .body_limit import BodyLimit
 from .gate import Gate
@@ -69,6 +70,7 @@ def create_app(state: AppState) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
         middleware=[
+            Middleware(Admission),
             Middleware(Gate),
             Middleware(BodyLimit, max_bytes=lambda: state.config.fleet.daemon.max_body),
             Middleware(Idempotency, state=state),

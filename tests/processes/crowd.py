@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,8 @@ FREE = queue.Free(cpus=CPUS, memory_bytes=MEMORY_BYTES, disk_bytes=1 << 40, gpus
 SPEC = TaskSpec.model_validate({"run": ["true"]})
 AT_ONCE = 500
 CALL_SECONDS_MAX = 10.0
+DOUBLINGS_MAX = 10
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True)
@@ -128,17 +129,29 @@ async def _live(
 ) -> None:
     body: wire.Heartbeat = {"held": [{"task_id": member.task_id, "generation": 1}], "stats": {}}
     request = _request(wire.HEARTBEAT, member.credential, json.dumps(body).encode())
-    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    streams: Streams | None = None
+    failures = 0
     while (begun := time.monotonic()) < until:
+        asked = 0.0
         try:
             async with asyncio.timeout(CALL_SECONDS_MAX):
                 streams = streams or await asyncio.open_connection("127.0.0.1", port)
-                status, answer = await _call(streams, request)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, sqlite3.Error):
+                status, headers, answer = await _call(streams, request)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            status, streams = 0, _closed(streams)
+        else:
+            asked = float(headers.get("retry-after", 0))
+        if status in (
+            0,
+            503,
+        ):  # as the agent does: full jitter up to a beat, and what the server asks for at least
             told.failures += 1
-            streams = _closed(streams)
-            await asyncio.sleep(rng.uniform(0.1, 2.0))
+            await asyncio.sleep(
+                min(beat_seconds, max(asked, rng.uniform(0, min(beat_seconds, 0.5 * 2**failures))))
+            )
+            failures = min(failures + 1, DOUBLINGS_MAX)
             continue
+        failures = 0
         told.beats += 1
         told.waits.append(time.monotonic() - begun)
         if status != 200:
@@ -150,7 +163,7 @@ async def _live(
     _closed(streams)
 
 
-def _closed(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
+def _closed(streams: Streams | None) -> None:
     if streams is not None:
         streams[1].close()
 
@@ -163,12 +176,10 @@ def _request(path: str, credential: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def _call(
-    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes
-) -> tuple[int, Any]:
+async def _call(streams: Streams, request: bytes) -> tuple[int, dict[str, str], Any]:
     reader, writer = streams
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
     body = await reader.readexactly(int(headers["content-length"]))
-    return int(head[0].split()[1]), json.loads(body)
+    return int(head[0].split()[1]), headers, json.loads(body)
