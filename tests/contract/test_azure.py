@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from contract.harness import running, terminate_all
 from emulators.azure.catalogue import REGION, SIZES, Size
 from emulators.azure.cloud import Fault
 from emulators.azure.request import answer
+from hostler.config import parse_fleet
 from hostler.providers.azure.adapter import AzureProvider
 from hostler.providers.azure.checks import allows
 from hostler.providers.azure.endings import KEPT_SECONDS
@@ -1072,3 +1074,21 @@ def test_a_ref_of_another_servers_machine_is_not_found(azure: AzureHarness) -> N
 def test_a_provider_object_asks_nothing_when_it_is_made(azure: AzureHarness) -> None:
     AzureProvider("azure", azure.section(), ProviderContext(azure.server_id, str(azure.folder)))
     assert azure.cloud.calls == []
+
+
+# -- the documentation ---------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs" / "providers"
+
+
+def test_the_role_in_the_documentation_allows_all_that_the_doctor_asks_for(azure: AzureHarness) -> None:
+    role = json.loads((DOCS / "azure-role.json").read_text())
+    azure.cloud.permissions = [{"actions": role["Actions"], "notActions": role["NotActions"]}]
+    found = {check.name: check for check in azure.provider(public_ip=True).check()}
+    assert found["permissions"].ok, found["permissions"].detail
+
+
+def test_the_fleet_in_the_documentation_is_one() -> None:
+    page = (DOCS / "azure.md").read_text()
+    text = page.split("```yaml\n")[1].split("```")[0]
+    assert parse_fleet(text, variables={}).providers["azure"].type == "azure"
