@@ -12,6 +12,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import compute_v1
 
 from ...config.gcp import GcpProvider as Section
+from ..base import ProviderError
 from ..calls import Calls, Patience
 from .credentials import Tokens, found_here, from_file
 from .errors import errors_told
@@ -63,12 +64,19 @@ class Client:
     ) -> Any:
         """The answer to `action` (``instances.get``) about `place`, a zone or region. Raises only ProviderError."""
         service, method = action.split(".")
+        request = {"project": self.project, **fields}
+        unsure = False
 
         def once() -> Any:
-            with errors_told(action, place, creates=creates):
-                ask = getattr(self._service(service), METHODS[method])
-                request = {"project": self.project, **fields}
-                return ask(request=request, retry=None, timeout=CALL_TIMEOUT_SECONDS)
+            nonlocal unsure
+            try:
+                with errors_told(action, place, creates=creates):
+                    ask = getattr(self._service(service), METHODS[method])
+                    return ask(request=request, retry=None, timeout=CALL_TIMEOUT_SECONDS)
+            except ProviderError as error:
+                # A plain no to the second attempt says nothing of the first, whose answer was lost.
+                unsure = error.maybe_created = unsure or error.maybe_created
+                raise
 
         return self._calls.run(once, patience)
 

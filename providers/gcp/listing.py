@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from ..base import TAG_SERVER, CloudInstance, CloudState, InstanceNotFound, Market, Scope, Unavailable
+from ..base import (
+    TAG_SERVER,
+    CloudInstance,
+    CloudState,
+    InstanceNotFound,
+    InvalidConfig,
+    Market,
+    Scope,
+    Unavailable,
+)
 from ..calls import READING
 from .accelerators import instance_type
 from .client import Client
@@ -36,6 +46,7 @@ HALTED = {
 }
 EMPTY_SCOPE = "NO_RESULTS_ON_PAGE"
 ACTION = "instances.aggregatedList"
+_NO_ZONE = re.compile(r"/zones/[^/']+' was not found|Unknown zone")
 
 
 class Listing:
@@ -71,8 +82,13 @@ class Listing:
         )
 
     def get(self, ref: Ref) -> Any:
-        """Compute Engine's own description. Raises InstanceNotFound."""
-        return self._client.call("instances.get", ref.zone, READING, zone=ref.zone, instance=ref.name)
+        """Compute Engine's own description. Raises InstanceNotFound, for a zone that isn't there too."""
+        try:
+            return self._client.call("instances.get", ref.zone, READING, zone=ref.zone, instance=ref.name)
+        except InvalidConfig as error:
+            if _NO_ZONE.search(error.detail):
+                raise InstanceNotFound(error.detail) from error
+            raise
 
     def ours(self, ref: Ref) -> Any:
         """As `get`; InstanceNotFound too when it doesn't bear this server's label."""

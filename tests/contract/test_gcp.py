@@ -25,6 +25,7 @@ from hostler.providers.base import (
     AuthFailed,
     CloudState,
     Gpu,
+    InstanceNotFound,
     InsufficientCapacity,
     InvalidConfig,
     Market,
@@ -263,6 +264,17 @@ def test_one_lost_reply_is_mended_within_the_call(gcp: GcpHarness) -> None:
     assert [one.ref for one in running(provider)] == [made.ref]
 
 
+def test_a_no_after_a_lost_reply_leaves_the_intent_open(gcp: GcpHarness) -> None:
+    request = gcp.request()
+    gcp.cloud.lose_reply("instances.insert")
+    gcp.cloud.fail("instances.insert", 403, "forbidden")
+    with pytest.raises(AuthFailed) as caught:
+        gcp.provider().launch(request)
+    assert caught.value.maybe_created
+    (lost,) = running(gcp.provider())
+    assert lost.intent == request.token
+
+
 def test_a_throttled_launch_is_tried_once_more_and_makes_one(gcp: GcpHarness) -> None:
     gcp.cloud.fail("instances.insert", 429, "rateLimitExceeded")
     provider = gcp.provider()
@@ -422,6 +434,11 @@ def test_a_deletion_that_failed_is_asked_for_again_and_not_answered_with_the_old
             operation.kind = "nothing"
     assert len(ids) == 2
     assert running(gcp.provider()) == []
+
+
+def test_a_ref_in_a_zone_that_is_not_there_is_not_found(gcp: GcpHarness) -> None:
+    with pytest.raises(InstanceNotFound):
+        gcp.provider().terminate("mars-north1-a/h-nothing")
 
 
 # -- names and labels --------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def test_aws_is_a_provider_and_calls_nobody_when_it_is_made() -> None:
 
 
 def test_an_unknown_type_lists_the_known_ones() -> None:
-    with pytest.raises(InvalidConfig, match="'asw' is not known; known types: aws, .*local") as caught:
+    with pytest.raises(InvalidConfig, match=r"'asw' is not known; known types: aws, .*local") as caught:
         registry.create("x", SimpleNamespace(type="asw"), HERE)
     assert caught.value.scope is Scope.PROVIDER
 
