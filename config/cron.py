@@ -1,8 +1,8 @@
 """Standard five-field cron times, with a time zone, as APScheduler triggers.
 
-APScheduler counts weekdays from Monday and wants both day fields to match; cron counts them from Sunday and
-takes either. People write cron, so cron's meaning holds: weekdays are passed on by name, and two restricted
-day fields become two triggers joined by "or".
+APScheduler's own cron trigger counts weekdays from Monday and wants both day fields to match; cron counts them from
+Sunday and takes either. In the hour that a clock change doubles it answers the same time for ever, and its scheduler
+never comes back from asking. So the times are worked out here: each time on the wall once, whatever the clock does.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from itertools import product
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.combining import OrTrigger
-from apscheduler.triggers.cron import CronTrigger
 
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MAX_CRON_CHARACTERS = 200
-MAX_DAYS_BACK = 9 * 366
+MAX_DAYS_AWAY = 9 * 366
 """Longer than the longest gap between two leap days."""
 LONGEST_MONTH_DAYS = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 _ITEM = re.compile(r"(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d{1,2}))?")
@@ -133,12 +131,46 @@ def cron_trigger(text: str, timezone: str) -> BaseTrigger:
 
     It keeps no state between questions, so that one serves all who ask: the loop does at each tick.
     """
-    times = parse_cron(text)
-    days = {"day": _listed(times.days)}
-    weekdays = {"day_of_week": ",".join(WEEKDAYS[day] for day in sorted(times.weekdays))}
-    if times.any_day or times.any_weekday:
-        return _one_trigger(times, timezone, {**days, **weekdays})
-    return OrTrigger([_one_trigger(times, timezone, days), _one_trigger(times, timezone, weekdays)])
+    parse_cron(text)
+    return WallTimes(text, timezone)
+
+
+class WallTimes(BaseTrigger):
+    """Fires at the cron times of `text` in `timezone`; its answers are in UTC, where no time comes twice."""
+
+    def __init__(self, text: str, timezone: str) -> None:
+        self.text = text
+        self.timezone = timezone
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """The first time after `previous_fire_time`, else the first that is not before `now` (time zone aware)."""
+        after = now - datetime.resolution if previous_fire_time is None else previous_fire_time
+        return next_cron_time(self.text, self.timezone, after)
+
+
+def next_cron_time(text: str, timezone: str, after: datetime) -> datetime | None:
+    """The first time of `text` after `after` (time zone aware), in UTC; None if none in nine years.
+
+    Skipped and doubled wall times count as in `last_cron_time`.
+    """
+    today = after.astimezone(ZoneInfo(timezone)).date()
+    for days_ahead in range(MAX_DAYS_AWAY):
+        day = today + timedelta(days=days_ahead)
+        if parse_cron(text).on_day(day):
+            found = next((moment for moment in _moments(text, timezone, day) if moment > after), None)
+            if found is not None:
+                return found
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _moments(text: str, timezone: str, day: date) -> tuple[datetime, ...]:
+    """The times of one day, in UTC, in order."""
+    times, zone = parse_cron(text), ZoneInfo(timezone)
+    walls = (
+        datetime(day.year, day.month, day.day, *at, tzinfo=zone) for at in product(times.hours, times.minutes)
+    )
+    return tuple(sorted({wall.astimezone(UTC) for wall in walls}))
 
 
 def last_cron_time(text: str, timezone: str, now: datetime) -> datetime | None:
@@ -149,7 +181,7 @@ def last_cron_time(text: str, timezone: str, now: datetime) -> datetime | None:
     """
     times, zone = parse_cron(text), ZoneInfo(timezone)
     today = now.astimezone(zone).date()
-    for days_back in range(MAX_DAYS_BACK):
+    for days_back in range(MAX_DAYS_AWAY):
         day = today - timedelta(days=days_back)
         if not times.on_day(day):
             continue
@@ -158,18 +190,3 @@ def last_cron_time(text: str, timezone: str, now: datetime) -> datetime | None:
             if moment <= now:
                 return moment
     return None
-
-
-def _one_trigger(times: CronTimes, timezone: str, days: dict[str, str]) -> CronTrigger:
-    return CronTrigger(
-        second=0,
-        minute=_listed(times.minutes),
-        hour=_listed(times.hours),
-        month=_listed(times.months),
-        timezone=timezone,
-        **days,
-    )
-
-
-def _listed(numbers: frozenset[int]) -> str:
-    return ",".join(str(number) for number in sorted(numbers))

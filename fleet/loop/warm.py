@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from ...config.cron import last_cron_time
 from ...config.fleet import FleetConfig
 from ...config.pools import WarmWindow
 from ...tracking.server import events
 from ..store.instances import ACTOR
 from ..store.schema import cron_slots
-
-LOOK_BACK: Final = (
-    timedelta(hours=1),
-    timedelta(days=1),
-    timedelta(days=8),
-    timedelta(days=32),
-    timedelta(days=370),
-)
-"""How far back the last start is sought, nearest first: triggers only tell what comes next."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,8 @@ def _windows(fleet: FleetConfig) -> Iterator[tuple[str, int, WarmWindow]]:
 
 
 def _slot(name: str, index: int, window: WarmWindow, moment: datetime) -> Slot | None:
-    start = _last_start(window, moment)
+    # Not by asking the trigger again and again: in the hour that is doubled in autumn it gives one time for ever.
+    start = last_cron_time(window.cron, window.tz, moment)
     if start is None:
         return None
     # The end that belongs to this start; one in the past means that the window is closed until the next start.
@@ -77,19 +70,6 @@ def _slot(name: str, index: int, window: WarmWindow, moment: datetime) -> Slot |
     if end is None or end <= moment:
         return None
     return Slot(name, index, start.timestamp(), end.timestamp(), window.min)
-
-
-def _last_start(window: WarmWindow, moment: datetime) -> datetime | None:
-    trigger = window.opens()
-    for span in LOOK_BACK:
-        found: datetime | None = None
-        at = trigger.get_next_fire_time(None, moment - span)
-        while at is not None and at <= moment:
-            found = at
-            at = trigger.get_next_fire_time(at, at + timedelta(microseconds=1))
-        if found is not None:
-            return found
-    return None
 
 
 def _store(conn: Connection, workspace: str, slot: Slot, *, is_new: bool) -> None:

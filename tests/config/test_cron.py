@@ -106,6 +106,42 @@ def test_a_wall_time_that_is_skipped_counts_after_the_gap() -> None:
     assert last == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 
 
+CLOCK_CHANGES = [
+    ("America/New_York", "2027-03-14"),
+    ("America/New_York", "2027-11-07"),
+    ("Europe/Berlin", "2027-10-31"),
+    ("Australia/Lord_Howe", "2027-04-04"),
+    ("Australia/Lord_Howe", "2027-10-03"),
+    ("America/Santiago", "2027-09-05"),
+]
+
+
+@pytest.mark.parametrize(("zone", "day"), CLOCK_CHANGES)
+@pytest.mark.parametrize("cron", ["*/15 * * * *", "30 1 * * *", "30 2 * * *", "0 0 * * *"])
+def test_a_trigger_that_is_asked_again_and_again_goes_on_through_a_clock_change(
+    zone: str, day: str, cron: str
+) -> None:
+    """As the scheduler asks: with the last time it was given, at a moment that may be just that time."""
+    trigger = cron_trigger(cron, zone)
+    at = trigger.get_next_fire_time(None, moment(f"{day}T00:00", zone) - timedelta(hours=6))
+    for _ in range(60):
+        following = trigger.get_next_fire_time(at, at)
+        assert following > at
+        at = following
+
+
+@pytest.mark.parametrize(("zone", "day"), CLOCK_CHANGES)
+def test_each_wall_time_of_a_day_fires_once_through_a_clock_change(zone: str, day: str) -> None:
+    begin = moment(f"{day}T00:00", zone).astimezone(UTC) - timedelta(days=1)
+    trigger = cron_trigger("30 1 * * *", zone)
+    fired = []
+    at = trigger.get_next_fire_time(None, begin)
+    while at < begin + timedelta(days=3):
+        fired.append(at)
+        at = trigger.get_next_fire_time(at, at)
+    assert len({one.astimezone(ZoneInfo(zone)).date() for one in fired}) == len(fired) == 3
+
+
 def window(cron: str, until: str, tz: str = "UTC") -> WarmWindow:
     return WarmWindow.model_validate({"cron": cron, "until": until, "tz": tz, "min": 2})
 
