@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, or_, select
 
 from ...config.fleet import FleetConfig
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import tasks
 from ..planning.model import TaskDemand
 from .needs import market_wanted, read_need
@@ -16,7 +17,7 @@ from .states import QUEUED
 DEMAND_MAX: Final = 200_000
 """Queued tasks the planner looks at; those behind them wait until it has placed some."""
 
-_WAITING: Final = (
+_WAITING: Final = Prepared(
     select(
         tasks.c.id,
         tasks.c.queue,
@@ -33,8 +34,8 @@ _WAITING: Final = (
     .order_by(tasks.c.priority.desc(), tasks.c.placed_at, tasks.c.id)
     .limit(DEMAND_MAX)
 )
-_CAME_DUE: Final = (
-    select(tasks.c.queue, func.count())
+_CAME_DUE: Final = Prepared(
+    select(tasks.c.queue, func.count().label("number"))
     .where(
         tasks.c.state == QUEUED,
         tasks.c.queue.is_not(None),
@@ -52,7 +53,7 @@ def demand(conn: Connection, fleet: FleetConfig, now: float) -> tuple[TaskDemand
     One whose queue is no longer in fleet.yaml has no pools: the planner can say so, and nothing is bought for it.
     """
     found = []
-    for row in conn.execute(_WAITING, {"b_now": now}):
+    for row in _WAITING.all(conn, {"b_now": now}):
         queue = fleet.queues.get(row.queue)
         need = read_need(row.need)
         found.append(
@@ -72,5 +73,4 @@ def demand(conn: Connection, fleet: FleetConfig, now: float) -> tuple[TaskDemand
 
 def came_due(conn: Connection, *, since: float, now: float) -> Mapping[str, int]:
     """By queue, how many tasks' back-off ended in (since, now]: so many waiting agents are worth waking."""
-    rows = conn.execute(_CAME_DUE, {"b_since": since, "b_now": now})
-    return {queue: number for queue, number in rows}  # noqa: C416  a Row is no pair to dict()'s types
+    return {row.queue: row.number for row in _CAME_DUE.all(conn, {"b_since": since, "b_now": now})}

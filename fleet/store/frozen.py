@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from ...tracking.server import events
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import server
 from .instances import ACTOR
 
 FROZEN_KEY: Final = "frozen"
 COMPARED_PREFIX: Final = "compared:"
+_VALUE: Final = Prepared(select(server.c.value).where(server.c.key == bindparam("b_key")))
+_COMPARED: Final = Prepared(
+    select(server.c.key).where(server.c.key.startswith(COMPARED_PREFIX, autoescape=True))
+)
 
 
 def reason(conn: Connection) -> str:
     """Why nothing may be launched now; empty = free to launch."""
-    return str(conn.execute(select(server.c.value).where(server.c.key == FROZEN_KEY)).scalar() or "")
+    row = _VALUE.first(conn, {"b_key": FROZEN_KEY})
+    return "" if row is None else str(row.value)
 
 
 def freeze(conn: Connection, workspace: str, why: str, now: float, *, actor: str = ACTOR) -> None:
@@ -41,8 +47,7 @@ def thaw(conn: Connection, workspace: str, now: float, *, actor: str = ACTOR) ->
 
 def compared(conn: Connection) -> frozenset[str]:
     """Providers whose listing this database has taken in at least once."""
-    query = select(server.c.key).where(server.c.key.startswith(COMPARED_PREFIX, autoescape=True))
-    return frozenset(row.key.removeprefix(COMPARED_PREFIX) for row in conn.execute(query))
+    return frozenset(row.key.removeprefix(COMPARED_PREFIX) for row in _COMPARED.all(conn, {}))
 
 
 def mark_compared(conn: Connection, provider: str, now: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from ...providers.base import OfferKey, ProviderError, Scope
+from ...tracking.server.database import Prepared
 from ..planning.model import OfferHealth
 from .schema import offer_health
 
@@ -52,6 +53,9 @@ HINTS: Final[Mapping[str, str]] = {
     "AUTH": "renew the provider's credentials; see: hostler doctor",
 }
 MENDED_BY_PEOPLE: Final = frozenset({"QUOTA", "INVALID_CONFIG", "AUTH"})
+
+
+_EVERY: Final = Prepared(select(offer_health))
 
 
 def scope_key(offer: OfferKey, scope: Scope, code: str) -> str:
@@ -115,7 +119,7 @@ def succeeded(conn: Connection, offer: OfferKey) -> None:
 
 def of_offers(conn: Connection, offers: Iterable[OfferKey]) -> dict[OfferKey, OfferHealth]:
     """What is known against each of these offers; those with nothing against them are left out."""
-    rows = {row.scope_key: row for row in conn.execute(select(offer_health))}
+    rows = {row.scope_key: row for row in _EVERY.all(conn, {})}
     if not rows:
         return {}
     found: dict[OfferKey, OfferHealth] = {}

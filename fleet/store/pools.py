@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
 from ...tracking.server import events
+from ...tracking.server.database import Prepared
 from . import health
 from .instances import ACTOR, BOOT_FAILED, BOOT_TIMED_OUT, offer_from_dict
 from .schema import instances, pool_state
@@ -15,6 +16,23 @@ from .schema import instances, pool_state
 PROTECT_AFTER_FAILED_BOOTS: Final = 3
 """So many failed boots in a row, with no join in between, and the pool launches nothing until re-armed."""
 _BOOT_REASONS: Final = (BOOT_FAILED, BOOT_TIMED_OUT)
+
+
+_PROTECTED: Final = Prepared(
+    select(pool_state.c.pool, pool_state.c.protected_reason).where(
+        pool_state.c.workspace == bindparam("b_workspace"), pool_state.c.protected_since.is_not(None)
+    )
+)
+_UNCOUNTED: Final = Prepared(
+    select(instances)
+    .where(
+        instances.c.workspace == bindparam("b_workspace"),
+        instances.c.reason.in_([literal_column(f"'{reason}'") for reason in _BOOT_REASONS]),
+        instances.c.counted_at.is_(None),
+        instances.c.joined_at.is_(None),
+    )
+    .order_by(instances.c.created_at, instances.c.id)
+)
 
 
 def get(conn: Connection, workspace: str, pool: str) -> dict[str, Any] | None:
@@ -26,25 +44,13 @@ def get(conn: Connection, workspace: str, pool: str) -> dict[str, Any] | None:
 
 def protected(conn: Connection, workspace: str) -> dict[str, str]:
     """Pools that launch nothing, with why."""
-    query = select(pool_state.c.pool, pool_state.c.protected_reason).where(
-        pool_state.c.workspace == workspace, pool_state.c.protected_since.is_not(None)
-    )
-    return {row.pool: row.protected_reason or "protected" for row in conn.execute(query)}
+    rows = _PROTECTED.all(conn, {"b_workspace": workspace})
+    return {row.pool: row.protected_reason or "protected" for row in rows}
 
 
 def uncounted_failures(conn: Connection, workspace: str) -> list[dict[str, Any]]:
     """Instances whose boot failed and that were not yet counted against their pool and offering."""
-    query = (
-        select(instances)
-        .where(
-            instances.c.workspace == workspace,
-            instances.c.reason.in_(_BOOT_REASONS),
-            instances.c.counted_at.is_(None),
-            instances.c.joined_at.is_(None),
-        )
-        .order_by(instances.c.created_at, instances.c.id)
-    )
-    return [dict(row) for row in conn.execute(query).mappings()]
+    return [row._asdict() for row in _UNCOUNTED.all(conn, {"b_workspace": workspace})]
 
 
 def count_failure(conn: Connection, failed: dict[str, Any], now: float) -> bool:

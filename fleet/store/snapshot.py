@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from ...config.fleet import FleetConfig
 from ...providers.base import Offer, OfferKey
+from ...tracking.server.database import Prepared
 from ...tracking.server.database.schema import tasks
 from ..planning.model import GpuWish, InstanceState, InstanceView, PoolPolicy, Shape, Snapshot
 from ..planning.shapes import Room
@@ -54,23 +55,34 @@ def _policies(conn: Connection, fleet: FleetConfig, workspace: str, now: float) 
     }
 
 
+# Asked at each tick: prepared, since building a statement costs more than running it.
+_WARM: Final = Prepared(
+    select(cron_slots.c.pool, func.max(cron_slots.c.min).label("min"))
+    .where(
+        cron_slots.c.workspace == bindparam("b_workspace"),
+        cron_slots.c.fired_slot <= bindparam("b_now"),
+        cron_slots.c.until > bindparam("b_now"),
+    )
+    .group_by(cron_slots.c.pool)
+)
+_HELD: Final = Prepared(
+    select(tasks.c.instance_id, tasks.c.need).where(
+        tasks.c.state.in_([literal_column(f"'{state}'") for state in HOLDING]),
+        tasks.c.instance_id.is_not(None),
+    )
+)
+
+
 def _warm(conn: Connection, workspace: str, now: float) -> dict[str, int]:
     """How many instances the open windows of each pool ask for."""
-    query = (
-        select(cron_slots.c.pool, func.max(cron_slots.c.min))
-        .where(cron_slots.c.workspace == workspace, cron_slots.c.fired_slot <= now, cron_slots.c.until > now)
-        .group_by(cron_slots.c.pool)
-    )
-    return {row[0]: int(row[1]) for row in conn.execute(query)}
+    rows = _WARM.all(conn, {"b_workspace": workspace, "b_now": now})
+    return {row[0]: int(row[1]) for row in rows}
 
 
 def _held(conn: Connection) -> dict[str, list[Shape]]:
     """What the tasks on each instance take."""
-    query = select(tasks.c.instance_id, tasks.c.need).where(
-        tasks.c.state.in_(HOLDING), tasks.c.instance_id.is_not(None)
-    )
     held: dict[str, list[Shape]] = defaultdict(list)
-    for row in conn.execute(query):
+    for row in _HELD.all(conn, {}):
         held[row.instance_id].append(_shape(row.need or ""))
     return held
 
