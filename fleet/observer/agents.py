@@ -143,7 +143,7 @@ def join(
     whose join was not heard of (see `REJOIN_SECONDS`) gives a fresh credential and ends the first one.
     """
     row = _joining(conn, token, now)
-    if proved is not None and (row["ref"], row["identity"]) != (proved.ref, proved.identity):
+    if proved is not None and not proved.is_still(row["ref"], row["identity"]):
         raise JoinRefused("NOT_EXPECTED", f"instance {row['id']} has become another one; ask again")
     if row["join_burned_at"] is None:
         _make_ready(conn, row, request, now, "" if proved is None else ", its signed identity verified")

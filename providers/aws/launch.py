@@ -21,7 +21,7 @@ from ..calls import IN_TICK
 from .client import Client
 from .errors import TOKEN_REUSED, code_of
 from .images import Image, Images
-from .listing import Listing
+from .listing import Listing, with_account
 from .networks import Networks
 
 GIB = 2**30
@@ -60,7 +60,9 @@ class Launcher:
         found = self._client.read(
             "ec2:RunInstances",
             region,
-            lambda: [self._listing.describe(region, one) for one in answer["Instances"]],
+            lambda: [
+                self._listing.describe(region, with_account(answer, one)) for one in answer["Instances"]
+            ],
         )
         return LaunchResult(tuple(found), self._shortfall(request, len(found)))
 

@@ -76,6 +76,7 @@ class Listing:
             launched_at=launched.timestamp() if launched is not None else None,
             address=instance.get("PublicIpAddress") or instance.get("PrivateIpAddress") or "",
             detail=_why(instance),
+            identity=str(instance.get("OwnerId", "")),
         )
 
     def _read(self, region: str, pages: Any) -> list[CloudInstance]:
@@ -85,7 +86,17 @@ class Listing:
 
 
 def _instances(pages: Any) -> list[dict[str, Any]]:
-    return [one for page in pages for reservation in page["Reservations"] for one in reservation["Instances"]]
+    return [
+        with_account(reservation, one)
+        for page in pages
+        for reservation in page["Reservations"]
+        for one in reservation["Instances"]
+    ]
+
+
+def with_account(reservation: dict[str, Any], instance: dict[str, Any]) -> dict[str, Any]:
+    """EC2 says whose an instance is on its reservation only."""
+    return {**instance, "OwnerId": reservation.get("OwnerId", "")}
 
 
 def _why(instance: dict[str, Any]) -> str:

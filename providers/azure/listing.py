@@ -97,6 +97,7 @@ class Listing:
             launched_at=_epoch(properties.get("timeCreated")),
             address=address,
             detail=_detail(vm),
+            identity=str(properties.get("vmId") or ""),
         )
 
     def _power_states(self) -> Mapping[str, str]:

@@ -404,7 +404,19 @@ def test_openssl_agrees_with_us_about_a_signature(tmp_path: Path) -> None:
     for text, good in ((identity["signature"], True), (_with_content_changed(identity)["signature"], False)):
         (tmp_path / "rsa2048").write_bytes(base64.b64decode(text))
         told = subprocess.run(
-            "openssl smime -verify -in rsa2048 -inform DER -certfile certificate -noverify -nointern".split(),
+            [
+                "openssl",
+                "smime",
+                "-verify",
+                "-in",
+                "rsa2048",
+                "-inform",
+                "DER",
+                "-certfile",
+                "certificate",
+                "-noverify",
+                "-nointern",
+            ],
             cwd=tmp_path,
             capture_output=True,
         )

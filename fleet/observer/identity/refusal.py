@@ -47,6 +47,10 @@ class Expected:
     identity: str | None
     since: float | None
 
+    def is_still(self, ref: str | None, identity: str | None) -> bool:
+        """Whether the row, read again, is of the same instance. What was not known before may be known by now."""
+        return ref == self.ref and self.identity in (None, identity)
+
 
 def wrong(what: str, found: object, expected: object) -> IdentityRefused:
     """The document is genuine but of something else."""

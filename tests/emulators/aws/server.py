@@ -26,6 +26,10 @@ class AwsServer:
         self.cloud = Cloud()
         self.url = ""
 
+    def use(self, cloud: Cloud) -> None:
+        """Have another fault layer answer from now on."""
+        self.cloud = self._server.cloud = cloud
+
     def __enter__(self) -> Self:
         self._moto = subprocess.Popen(
             [sys.executable, str(MOTO)],
