@@ -1,0 +1,1 @@
+"""Kubernetes: agents as pods, known by their labels, idempotent by their names."""
