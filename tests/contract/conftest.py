@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contract.azure_harness import AzureHarness
     from contract.gcp_harness import GcpHarness
     from contract.kubernetes_harness import KubernetesHarness
+    from contract.sshd import Sshd
     from contract.static_harness import StaticHarness
     from emulators.azure.server import AzureServer
     from emulators.gcp.server import GcpServer
@@ -137,31 +138,6 @@ def azure(
     assert harness.cloud.violations == []
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalHarness]:
-    """The local provider; at the end no process may be left."""
-    harness = LocalHarness(tmp_path)
-    yield harness
-    harness.heal()
-    _end(harness)
-    harness.close()
-
-
-@pytest.fixture
-def static(only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StaticHarness]:
-    """Hosts over real sshds; at the end each is free, and no process of an instance is left."""
-    from contract.static_harness import StaticHarness
-
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    harness = StaticHarness(tmp_path)
-    yield harness
-    try:
-        harness.heal()
-        _end(harness)
-    finally:
-        harness.close()
-
-
 @pytest.fixture(scope="session")
 def kubernetes_server() -> Iterator[KubernetesServer]:
     """A fake cluster whose role is the one that our documentation has people apply."""
@@ -186,6 +162,44 @@ def kubernetes(
     _end(harness)
     wrong, harness.cluster.wrong_answers = harness.cluster.wrong_answers, []
     assert wrong == []
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalHarness]:
+    """The local provider; at the end no process may be left."""
+    harness = LocalHarness(tmp_path)
+    yield harness
+    harness.heal()
+    _end(harness)
+    harness.close()
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Sshd], Path]]:
+    """A few sshds, and the key that they all take."""
+    from contract.static_harness import machines_in
+
+    found, key = machines_in(tmp_path_factory.mktemp("machines"))
+    yield found, key
+    for machine in found:
+        machine.stop()
+
+
+@pytest.fixture
+def static(
+    machines: tuple[list[Sshd], Path], only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StaticHarness]:
+    """Hosts over real sshds; at the end each is free, and no process of an instance is left."""
+    from contract.static_harness import StaticHarness
+
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    harness = StaticHarness(tmp_path, *machines)
+    yield harness
+    try:
+        harness.heal()
+        _end(harness)
+    finally:
+        harness.close()
 
 
 @pytest.fixture(params=["local", "aws", "azure", "gcp", "kubernetes", "static"])
