@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from azure.core import PipelineClient
 from azure.core.credentials import TokenCredential
-from azure.core.pipeline.policies import HeadersPolicy, UserAgentPolicy
+from azure.core.pipeline.policies import HeadersPolicy, SansIOHTTPPolicy, UserAgentPolicy
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 from azure.mgmt.compute import ComputeManagementClient
@@ -132,6 +132,8 @@ class Client:
             "credential_scopes": [f"{self.endpoint}/.default"],
             "retry_total": 0,
             "user_agent": USER_AGENT,
+            # It writes a dozen lines for each call into the daemon's log.
+            "http_logging_policy": SansIOHTTPPolicy(),
             **self._connection(),
         }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from azure.core import exceptions as raised
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from ..base import (
     AuthFailed,
@@ -42,6 +44,7 @@ class Meaning:
 _QUOTA_HINT = "ask for more vCPUs under Quotas in the Azure portal, or lower the pool's instances"
 _SIGN_IN = "renew the credentials the daemon uses (az account show tells who is signed in)"
 _PERMIT = "allow the action to the daemon's identity (docs/providers/azure.md has the role to apply)"
+_NAMED = "something that this provider's section names is not there: hostler doctor tells what"
 _CAPACITY = Meaning(InsufficientCapacity, Scope.OFFER)
 _QUOTA = Meaning(QuotaExceeded, Scope.REGION, _QUOTA_HINT)
 _THROTTLED = Meaning(Throttled, Scope.REGION)
@@ -134,7 +137,8 @@ EXISTS_CODES = frozenset({"PreconditionFailed", "ConditionNotMet", "ResourceExis
 UNAVAILABLE_CODES = frozenset(
     {"InternalServerError", "InternalOperationError", "ServiceUnavailable", "ServerTimeout", "GatewayTimeout"}
 )
-_NEVER_SENT = (raised.ServiceRequestError, raised.ServiceRequestTimeoutError)
+_NEVER_CONNECTED = (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError)
+MAX_CAUSES = 12
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def translate(error: Exception, action: str, region: str, *, creates: bool = Fal
     detail = _short(f"{where}: {error}")
     if isinstance(error, raised.ClientAuthenticationError):
         return AuthFailed(detail, scope=Scope.PROVIDER, hint=_SIGN_IN)
-    if isinstance(error, _NEVER_SENT):
+    if _was_never_sent(error):
         return Unavailable(
             detail, scope=Scope.REGION, hint="see that this machine reaches Azure and resolves its names"
         )
@@ -175,6 +179,24 @@ def translate(error: Exception, action: str, region: str, *, creates: bool = Fal
         scope=Scope.REGION,
         maybe_created=creates,
     )
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Whether no connection was made. The SDK counts among those a connection that broke while it was used."""
+    if not isinstance(error, raised.ServiceRequestError):
+        return False
+    if error.inner_exception is None:
+        return True
+    waiting: list[object] = [error.inner_exception]
+    for _ in range(MAX_CAUSES):
+        if not waiting:
+            return False
+        one = waiting.pop()
+        if isinstance(one, _NEVER_CONNECTED):
+            return True
+        if isinstance(one, BaseException):
+            waiting += [one.__cause__, getattr(one, "reason", None), *one.args[:1]]
+    return False
 
 
 def of_operation(told: Told, action: str, region: str) -> ProviderError:
@@ -244,9 +266,18 @@ def _of_answer(error: raised.HttpResponseError, action: str, where: str, *, crea
     if status == 429:
         return Throttled(detail, scope=Scope.REGION, retry_after_seconds=retry_after_seconds(error.response))
     meaning = _meaning(told)
+    if creates and (status == 404 if meaning is None else meaning.kind is InstanceNotFound):
+        return InvalidConfig(detail, scope=Scope.REGION, hint=_NAMED)
     if meaning is not None:
         hint = meaning.hint if meaning is not _FORBIDDEN else f"allow {action} to the daemon's identity"
-        return meaning.kind(detail, scope=meaning.scope, hint=hint)
+        # Something else that is being done to it may be the making of it, by a call whose reply was lost.
+        busy = meaning.kind is Unavailable
+        return meaning.kind(detail, scope=meaning.scope, hint=hint, maybe_created=creates and busy)
+    return _by_status(status, told, detail, creates=creates)
+
+
+def _by_status(status: int, told: Told, detail: str, *, creates: bool) -> ProviderError:
+    """For a code that we don't know."""
     if status in (401, 403):
         return AuthFailed(detail, scope=Scope.PROVIDER, hint=_SIGN_IN)
     if status == 404:
@@ -255,7 +286,7 @@ def _of_answer(error: raised.HttpResponseError, action: str, where: str, *, crea
         # Not to be tried again: another look, not another attempt, tells whose it is.
         return InvalidConfig(detail, scope=Scope.OFFER, hint="the VM's name is taken")
     if status == 409:
-        return Unavailable(detail, scope=Scope.OFFER)
+        return Unavailable(detail, scope=Scope.OFFER, maybe_created=creates)
     if told.code in UNAVAILABLE_CODES or status >= 500 or status < 400 or status == 408:
         return Unavailable(detail, scope=Scope.REGION, maybe_created=creates)
     return InvalidConfig(detail, scope=Scope.REGION)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from azure.core.exceptions import ServiceRequestError
 from contract.azure_harness import (
     GROUP,
     PLACE,
@@ -27,6 +30,7 @@ from hostler.config import parse_fleet
 from hostler.providers.azure.adapter import AzureProvider
 from hostler.providers.azure.checks import allows
 from hostler.providers.azure.endings import KEPT_SECONDS
+from hostler.providers.azure.errors import translate
 from hostler.providers.azure.launch import EARLY_FAILURE_SECONDS
 from hostler.providers.azure.leftovers import GRACE_SECONDS, SWEEP_EVERY_SECONDS
 from hostler.providers.azure.listing import POWER_AGE_SECONDS
@@ -53,6 +57,9 @@ from hostler.providers.base import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 GARBAGE = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -734,6 +741,22 @@ def test_a_cloud_that_does_not_answer_is_unavailable_and_nothing_was_created(azu
     assert not caught.value.maybe_created
     with pytest.raises(Unavailable):
         provider.instances()
+
+
+@pytest.mark.parametrize("inner", [ssl.SSLEOFError("eof"), ConnectionResetError("reset"), OSError("broken")])
+def test_a_connection_that_broke_while_it_was_used_may_have_created(inner: Exception) -> None:
+    wrapped = requests.exceptions.SSLError(MaxRetryError(HTTPSConnectionPool("x"), "/", inner))
+    told = translate(ServiceRequestError("broke", error=wrapped), "write", REGION, creates=True)
+    assert isinstance(told, Unavailable)
+    assert told.maybe_created
+
+
+def test_a_connection_that_was_never_made_created_nothing() -> None:
+    refused = NewConnectionError(HTTPSConnection("x"), "refused")
+    for inner in (refused, ssl.SSLCertVerificationError("self-signed")):
+        wrapped = requests.exceptions.ConnectionError(MaxRetryError(HTTPSConnectionPool("x"), "/", inner))
+        told = translate(ServiceRequestError("no", error=wrapped), "write", REGION, creates=True)
+        assert not told.maybe_created
 
 
 # -- offers --------------------------------------------------------------------------------------------
