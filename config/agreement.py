@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from . import third_party
 from .daemon import is_loopback
 from .local import LocalOffer, LocalProvider
 from .nearest import one_of
 from .pools import OfferFilter, Pool
+from .static import StaticProvider
 
 if TYPE_CHECKING:
     from .fleet import FleetConfig
@@ -20,17 +22,14 @@ Disagreements = Iterator[tuple[tuple[str | int, ...], str]]
 def disagreements(fleet: FleetConfig) -> Disagreements:
     """(path, sentence) for each contradiction, in the order of the file."""
     yield from _daemon(fleet)
+    yield from _packages(fleet)
     yield from _names(fleet)
     yield from _numbers(fleet)
     yield from _offers_that_match_nothing(fleet)
 
 
 def _daemon(fleet: FleetConfig) -> Disagreements:
-    away = [
-        name
-        for name, provider in fleet.providers.items()
-        if not isinstance(provider, LocalProvider) and not getattr(provider, "endpoint_url", None)
-    ]
+    away = [name for name, provider in fleet.providers.items() if is_elsewhere(provider)]
     if away and is_loopback(fleet.daemon.url):
         yield (
             ("daemon", "url"),
@@ -39,6 +38,20 @@ def _daemon(fleet: FleetConfig) -> Disagreements:
                 "set it to an address of this machine that they can reach"
             ),
         )
+
+
+def is_elsewhere(provider: object) -> bool:
+    """Whether its instances are on other machines than the daemon, which they can't reach on loopback."""
+    if isinstance(provider, LocalProvider) or getattr(provider, "endpoint_url", None):
+        return False
+    return not (isinstance(provider, StaticProvider) and provider.is_here())
+
+
+def _packages(fleet: FleetConfig) -> Disagreements:
+    for name, provider in fleet.providers.items():
+        if isinstance(provider, third_party.ThirdPartyProvider):
+            for path, sentence in third_party.disagreements(provider):
+                yield ("providers", name, *path), sentence
 
 
 def _names(fleet: FleetConfig) -> Disagreements:

@@ -26,14 +26,6 @@ class Refusal:
     when: Callable[[object], bool] = _is_used
 
 
-def _is(word: str) -> Callable[[object], bool]:
-    return lambda value: value == word
-
-
-def _starts_with(word: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and value.startswith(word)
-
-
 def _above_one(value: object) -> bool:
     try:
         return float(str(value)) > 1
@@ -46,25 +38,12 @@ FLEET = (
         "budgets",
         "budgets are not in this release; remove the key (limits.usd_per_hour caps what is spent per hour)",
     ),
-    Refusal(
-        "daemon.state",
-        "PostgreSQL is not in this release; write a SQLite URL such as sqlite:////var/lib/hostler/state.db",
-        _starts_with("postgres"),
-    ),
     Refusal("queues.*.budget", "budgets of a queue are not in this release; remove the key"),
     Refusal(
         "queues.*.preempts",
         "preempting other queues is not in this release; remove the key (priority decides who goes first)",
     ),
     Refusal("queues.*.target_wait", "target_wait is not in this release; remove the key"),
-    *(
-        Refusal(
-            "providers.*.type",
-            f"the provider type '{word}' is not in this release; remove this provider (in it: local, aws)",
-            _is(word),
-        )
-        for word in ("gcp", "azure", "static", "kubernetes")
-    ),
 )
 TASK = (
     Refusal(
