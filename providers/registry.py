@@ -1,7 +1,8 @@
 """From a section of fleet.yaml to a provider: built-in types are imported on demand, others by entry point.
 
 A package adds a type with a line in its entry-point group ``hostler.providers``: ``mycloud = "package:factory"``,
-where `factory(name, section, context)` gives a `Provider`.
+where `factory(name, section, context)` gives a `Provider`. A pydantic model as its attribute `section_model` checks the
+package's own keys when fleet.yaml is read, and `section` is then one of it (docs/providers/third-party.md).
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Protocol
 
+from pydantic import ValidationError
+
+from ..config.third_party import GROUP, ThirdPartyProvider, announced, model_of, owner
 from .base import InvalidConfig, Provider, ProviderContext, Scope
 
-GROUP = "hostler.providers"
+__all__ = ["BUILT_IN", "GROUP", "BuiltIn", "Section", "create", "factory", "known_types"]
 
 
 class Section(Protocol):
@@ -53,21 +57,21 @@ def create(name: str, section: Section, context: ProviderContext) -> Provider:
 
     Raises InvalidConfig when the type is unknown, its library is missing, or the section can't work.
     """
-    return factory(section.type)(name, section, context)
+    made = factory(section.type)
+    return made(name, _read(made, section), context)
 
 
 def known_types() -> tuple[str, ...]:
     """Every type that `create` takes, ours and those of installed packages."""
-    return tuple(sorted({*BUILT_IN, *(point.name for point in metadata.entry_points(group=GROUP))}))
+    return tuple(sorted({*BUILT_IN, *announced()}))
 
 
 def factory(kind: str) -> Factory:
     """What makes providers of type `kind`; a name of ours can't be taken over by another package."""
     if kind in BUILT_IN:
         return _load_built_in(kind, BUILT_IN[kind])
-    for point in metadata.entry_points(group=GROUP):
-        if point.name == kind:
-            return _load_entry_point(kind, point)
+    if kind in announced():
+        return _load_entry_point(kind, announced()[kind])
     raise InvalidConfig(
         f"provider type {kind!r} is not known; known types: {', '.join(known_types())}",
         scope=Scope.PROVIDER,
@@ -93,10 +97,21 @@ def _load_entry_point(kind: str, point: metadata.EntryPoint) -> Factory:
     try:
         loaded: Factory = point.load()
     except Exception as error:  # somebody else's code: whatever it raises is told as its fault
-        owner = point.dist.name if point.dist is not None else "an installed package"
         raise InvalidConfig(
-            f"provider {kind!r} of {owner} can't be loaded from {point.value}: {error!r}",
+            f"provider {kind!r} of {owner(point)} can't be loaded from {point.value}: {error!r}",
             scope=Scope.PROVIDER,
-            hint=f"mend or remove {owner}",
+            hint=f"mend or remove {owner(point)}",
         ) from error
     return loaded
+
+
+def _read(made: Factory, section: Section) -> Section:
+    """The section in the shape that the package's own model gives it."""
+    model = model_of(made)
+    if model is None or not isinstance(section, ThirdPartyProvider):
+        return section
+    try:
+        read: Section = model.model_validate(section.to_dict())  # type: ignore[assignment]
+    except ValidationError as error:
+        raise InvalidConfig(f"provider type {section.type!r}: {error}", scope=Scope.PROVIDER) from error
+    return read

@@ -1,4 +1,4 @@
-"""The contract every adapter must keep, as tests that its author can run. Needs pytest, which nothing else here does."""
+"""The contract every adapter must keep, as tests that its author can run. Needs pytest, as nothing else here does."""
 
 import pytest
 
