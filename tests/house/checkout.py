@@ -47,4 +47,5 @@ def old_python_files() -> list[Path]:
     """What runs in the user's process or on the user's machine: the SDK, the agent, their messages."""
     sdk = [*(ROOT / "tracking").glob("*.py"), ROOT / "__init__.py"]
     wire = [ROOT / "agent_bootstrap" / "__init__.py", ROOT / "agent_bootstrap" / "wire.py"]
-    return sorted([*sdk, *wire, *(ROOT / "agent_bootstrap" / "agent").rglob("*.py")])
+    on_host = (ROOT / "providers" / "static" / "on_host").glob("*.py")
+    return sorted([*sdk, *wire, *on_host, *(ROOT / "agent_bootstrap" / "agent").rglob("*.py")])
