@@ -49,7 +49,8 @@ class Orders:
     """All of `faults`, instead of the half that the seed draws."""
     stop_at: int | None = None
     whole_api: bool = False
-    tasks_max: int | None = None
+    tasks: int | None = None
+    """So many at the start and none later; None: they keep coming."""
 
 
 @dataclass
@@ -428,6 +429,10 @@ class World:
     # -- people -------------------------------------------------------------------------------------------------
 
     def _people_later(self) -> None:
+        if self.orders.tasks is not None:
+            for _ in range(self.orders.tasks):
+                self.time.after(10.0, self._submit)
+            return
         wait = self._people.expovariate(self.setting.tasks_an_hour / self.setting.burst / HOUR)
 
         def act() -> None:
@@ -457,8 +462,6 @@ class World:
         return done
 
     def _submit(self) -> None:
-        if self.orders.tasks_max is not None and self._tasks >= self.orders.tasks_max:
-            return
         self._tasks += 1
         poison = self.weather.strikes("poison", 0.25)
         values = plan.task_of(self._people, poison=poison)
