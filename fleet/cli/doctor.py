@@ -80,16 +80,17 @@ def _of_providers(fleet: FleetConfig, provider: str | None, there: Path) -> list
     with tempfile.TemporaryDirectory(prefix=".hostler-doctor-", dir=there) as folder:
         for name, section in fleet.providers.items():
             if provider in (None, name):
-                checks += _of_provider(name, section, folder)
+                checks += _of_provider(name, section, folder, fleet.daemon.url)
     return checks
 
 
-def _of_provider(name: str, section: Any, state_dir: str) -> list[dict[str, Any]]:
+def _of_provider(name: str, section: Any, state_dir: str, url: str) -> list[dict[str, Any]]:
     from ...providers import registry
     from ...providers.base import ProviderContext, ProviderError
 
     try:
-        made = registry.create(name, section, ProviderContext(server_id="doctor", state_dir=state_dir))
+        context = ProviderContext(server_id="doctor", state_dir=state_dir, settings={"url": url})
+        made = registry.create(name, section, context)
         try:
             return [{"subject": name, **dataclasses.asdict(check)} for check in made.check()]
         finally:

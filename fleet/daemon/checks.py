@@ -14,6 +14,7 @@ import httpx
 from sqlalchemy import func, select, text
 
 from ...config import ConfigError
+from ...config.agreement import is_elsewhere
 from ...config.daemon import is_loopback
 from ...providers.base import Check
 from ...tracking.server.database import Database
@@ -129,7 +130,7 @@ class OwnChecks:
         if status != HTTPStatus.OK:
             hint = "daemon.url leads to another server; correct it"
             return Check("url", False, f"{self.url} answered {status}", hint)
-        elsewhere = [name for name, one in self.settings.fleet.providers.items() if one.type != "local"]
+        elsewhere = [name for name, one in self.settings.fleet.providers.items() if is_elsewhere(one)]
         if elsewhere and is_loopback(self.url):
             detail = f"{self.url} is this machine only, but {', '.join(elsewhere)} are elsewhere"
             hint = "set daemon.url (and daemon.listen) to an address that instances can reach"
