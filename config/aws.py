@@ -106,7 +106,11 @@ class AwsImage(Settings):
 
 
 class AwsProvider(WithIdentity):
-    """EC2. `instance_types` are globs (``g5.*``); empty allows all. `endpoint_url` is for emulators."""
+    """EC2. `instance_types` are globs (``g5.*``); empty allows all. `endpoint_url` is for emulators.
+
+    `interruption_queue` is the URL of an SQS queue, this server's alone, into which an EventBridge rule puts EC2's
+    interruption warnings and rebalance recommendations.
+    """
 
     type: Literal["aws"]
     auth: AwsAuth = AwsAuth()
@@ -118,6 +122,7 @@ class AwsProvider(WithIdentity):
     image: AwsImage = AwsImage(ssm=DEFAULT_IMAGE_PARAMETER)
     instance_types: Texts = ()
     key_name: Text | None = None
+    interruption_queue: Annotated[Text, AfterValidator(check_web_url)] | None = None
     max_instances: Whole | None = None
 
     @model_validator(mode="after")

@@ -264,6 +264,31 @@ class Reclaimable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Forewarning:
+    """The cloud's word, from outside the machine, that it takes an instance back in `seconds_left`.
+
+    `source` is named as the agent names the same notice. `receipt` is the adapter's own, for `settle`. An empty `ref`
+    concerns no instance.
+    """
+
+    ref: str
+    seconds_left: float
+    source: str
+    receipt: str = ""
+
+
+@runtime_checkable
+class Forewarned(Protocol):
+    """A provider that hears of preemptions from outside too, for the machine whose agent doesn't."""
+
+    def notices(self) -> Sequence[Forewarning]:
+        """What is known now and not settled yet; quick, called once a tick. Others' instances may be among them."""
+
+    def settle(self, forewarnings: Sequence[Forewarning]) -> None:
+        """These were taken in: they need not come again. Until then they do, also after a crash."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderContext:
     """What the composition root hands to an adapter beside its own section of fleet.yaml."""
 
@@ -272,3 +297,4 @@ class ProviderContext:
     state_dir: str
     """A folder of this daemon's own where a local adapter may keep its instances' folders."""
     settings: Mapping[str, object] = field(default_factory=dict)
+    """`url`: the daemon's URL, as instances are given it, for `check` to see whether it can be reached."""

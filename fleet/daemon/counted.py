@@ -9,6 +9,8 @@ from typing import TypeVar
 from ...providers.base import (
     Check,
     CloudInstance,
+    Forewarned,
+    Forewarning,
     LaunchRequest,
     LaunchResult,
     Offer,
@@ -22,7 +24,7 @@ Count = Callable[[str, str], None]
 
 
 class CountedProvider:
-    """A Provider that passes everything on to `inner`."""
+    """A Provider, and Forewarned, that passes everything on to `inner`."""
 
     def __init__(self, inner: Provider, count: Count) -> None:
         self.inner = inner
@@ -46,6 +48,14 @@ class CountedProvider:
 
     def check(self) -> Sequence[Check]:
         return self._counted(self.inner.check)
+
+    def notices(self) -> Sequence[Forewarning]:
+        return self._counted(self.inner.notices) if isinstance(self.inner, Forewarned) else ()
+
+    def settle(self, forewarnings: Sequence[Forewarning]) -> None:
+        inner = self.inner
+        if isinstance(inner, Forewarned):
+            self._counted(lambda: inner.settle(forewarnings))
 
     def close(self) -> None:
         self.inner.close()

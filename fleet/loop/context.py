@@ -40,7 +40,7 @@ class Memory:
     sightings: Sightings = field(default_factory=Sightings)
     proven: set[OfferKey | tuple[str, str]] = field(default_factory=set)
     failing: dict[str, str] = field(default_factory=dict)
-    """Providers that did not answer their last listing, with the error's code."""
+    """Providers that did not answer their last listing, or their notices, with the error's code."""
     last_at: float | None = None
     """When the last tick looked at the queues."""
 

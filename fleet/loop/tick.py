@@ -15,14 +15,22 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from ...config.fleet import FleetConfig
-from ...providers.base import CloudInstance, Offer, OfferKey, ProviderError, Unavailable
+from ...providers.base import (
+    CloudInstance,
+    Forewarned,
+    Forewarning,
+    Offer,
+    OfferKey,
+    ProviderError,
+    Unavailable,
+)
 from ...tracking.server.database import DatabaseClosed, StorageFull
 from ..executor import launch as launching
 from ..executor import terminate as ending
 from ..executor.intents import Wanted
 from ..executor.launch import Launcher
 from ..executor.terminate import Terminator
-from ..observer import clouds
+from ..observer import agents, clouds
 from ..observer.clouds import Gone, Listing, Moment, Observed
 from ..planning.model import Decision, InstanceState, OfferHealth, Plan, Snapshot, TaskState
 from ..queue import Ended, came_due, demand, expire, requeue_of_instance
@@ -67,6 +75,7 @@ def tick(context: Context) -> TickReport:
     run = _Tick(context, context.fleet(), TickReport(started_at=context.clock()))
     listings = run.list_clouds()
     run.observe(listings)
+    run.step("notices", run.notices)
     run.step("sweep", run.sweep)
     run.step("expire", run.expire)
     run.step("replay", run.replay)
@@ -134,7 +143,21 @@ class _Tick:
                 self.report.errors.append(f"observe {listing.provider}: {type(error).__name__}: {error}")
                 self._unheard(listing.provider, _as_provider_error(error))
             else:
-                self._heard(listing.provider)
+                self._note_answering(listing.provider)
+
+    def notices(self) -> None:
+        """Preemptions that clouds tell from outside count as if the machine's own agent had told them."""
+        heard = {name: self.context.providers[name] for name in self.heard}
+        asked = {name: one for name, one in heard.items() if isinstance(one, Forewarned)}
+        answers = self.context.effects.call_all("notices", [one.notices for one in asked.values()])
+        for (name, provider), answer in zip(asked.items(), answers, strict=True):
+            topic = f"{name}'s interruption notices"
+            if isinstance(answer, Exception):
+                self._note_failing(topic, _as_provider_error(answer))
+                continue
+            if answer:
+                self._take_notices(name, provider, answer)
+            self._note_answering(topic)
 
     def sweep(self) -> None:
         """What time itself decides: intents never sent, boots too slow, agents silent, windows open."""
@@ -258,17 +281,38 @@ class _Tick:
             listing.provider, unknown, grace_seconds=moment.grace_seconds, now=moment.now
         )
 
+    def _take_notices(self, name: str, provider: Forewarned, told: Sequence[Forewarning]) -> None:
+        now = self.context.clock()
+
+        def work(conn: Connection) -> list[str]:
+            rows = {row["ref"]: row["id"] for row in instances.live(conn, provider=name)}
+            ours = [(rows[one.ref], one) for one in told if one.ref in rows]
+            for instance_id, one in ours:
+                left = one.seconds_left
+                agents.notice(conn, instance_id=instance_id, source=one.source, seconds_left=left, now=now)
+            return [instance_id for instance_id, _ in ours]
+
+        self.report.draining += self.context.effects.write("notices", work)
+        # Only now: a crash before this has them told again.
+        (answer,) = self.context.effects.call_all("settle", [lambda: provider.settle(told)])
+        if isinstance(answer, Exception):
+            self.report.errors.append(f"settle {name}: {answer}")
+
     def _unheard(self, provider: str, error: ProviderError) -> None:
         self.report.unheard[provider] = error.code
         self.failures[provider] = error
-        if self.context.memory.failing.get(provider) != error.code:
-            self._tell(provider, error)
-            self.context.memory.failing[provider] = error.code  # told: not before it is written
+        self._note_failing(provider, error)
 
-    def _heard(self, provider: str) -> None:
-        if provider in self.context.memory.failing:
-            self._tell(provider, None)
-            del self.context.memory.failing[provider]
+    def _note_failing(self, topic: str, error: ProviderError) -> None:
+        """Told once, and again when it fails in another way."""
+        if self.context.memory.failing.get(topic) != error.code:
+            self._tell(topic, error)
+            self.context.memory.failing[topic] = error.code  # told: not before it is written
+
+    def _note_answering(self, topic: str) -> None:
+        if topic in self.context.memory.failing:
+            self._tell(topic, None)
+            del self.context.memory.failing[topic]
 
     def _tell(self, provider: str, error: ProviderError | None) -> None:
         now, workspace = self.context.clock(), self.context.workspace

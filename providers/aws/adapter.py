@@ -8,12 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 
 from ...config.aws import AwsProvider as Section
-from ..base import Check, CloudInstance, InstanceNotFound, LaunchRequest, LaunchResult, Offer, ProviderContext
+from ..base import (
+    Check,
+    CloudInstance,
+    Forewarning,
+    InstanceNotFound,
+    LaunchRequest,
+    LaunchResult,
+    Offer,
+    ProviderContext,
+)
 from ..calls import Calls
 from .checks import Doctor
 from .client import Client
 from .errors import errors_told
 from .images import Images
+from .interruptions import Interruptions
 from .launch import Launcher
 from .listing import Listing
 from .networks import Networks
@@ -31,6 +41,7 @@ class AwsProvider:
         section: Section,
         context: ProviderContext,
         *,
+        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
         chance: Callable[[], float] = random.random,
@@ -46,6 +57,7 @@ class AwsProvider:
         self._client = client
         self._listing = Listing(name, context.server_id, section.regions, client)
         self._launcher = Launcher(client, section, images, networks, self._listing)
+        self._interruptions = Interruptions(client, section.interruption_queue, section.regions, clock)
         self._catalogue = Catalogue(name, section, client, images, networks, prices)
         self._terminator = Terminator(client, self._listing)
         self._doctor = Doctor(
@@ -74,6 +86,16 @@ class AwsProvider:
             raise InstanceNotFound(f"{ref} is not REGION/INSTANCE_ID of a region of provider {self.name}")
         with errors_told("terminate", region):
             self._terminator.terminate(region, instance_id)
+
+    def notices(self) -> Sequence[Forewarning]:
+        """Interruption warnings and rebalance recommendations from `interruption_queue`; none without one."""
+        with errors_told("notices", self._region):
+            return self._interruptions.read()
+
+    def settle(self, forewarnings: Sequence[Forewarning]) -> None:
+        """Delete their messages."""
+        with errors_told("settle", self._region):
+            self._interruptions.settle(forewarnings)
 
     def check(self) -> Sequence[Check]:
         """For `hostler doctor`; starts nothing."""
