@@ -206,7 +206,8 @@ class KubernetesHarness(Harness):
             )
             for name, answer, error, scope, maybe_created in LAUNCH_FAULTS
         ]
-        return (*launches, self._no_node(), *self._other_verbs())
+        # Last: that a size finds no node is known until the next listing.
+        return (*launches, *self._other_verbs(), self._no_node())
 
     def _no_node(self) -> FaultCase:
         def arm() -> None:

@@ -48,7 +48,7 @@ def test_the_lock_pins_plain_versions_of_everything_that_development_names() -> 
     extras = checkout.pyproject()["project"]["optional-dependencies"]
     asked = {
         re.sub(r"[-_.]+", "-", re.split(r"[\[<>=; ]", line)[0]).lower()
-        for extra in ("daemon", "aws", "gcp", "demo", "dev")
+        for extra in ("daemon", "aws", "gcp", "kubernetes", "demo", "dev")
         for line in extras[extra]
     }
     assert asked - names == set()
