@@ -21,11 +21,15 @@ def differences(old: FleetConfig, new: FleetConfig) -> list[str]:
 
 def needs_restart(old: FleetConfig, new: FleetConfig) -> list[str]:
     """Dotted keys that differ and are read at start only: a running daemon can't take them over."""
-    return [f"daemon.{key}" for key in RESTART_KEYS if getattr(old.daemon, key) != getattr(new.daemon, key)]
+    return [
+        f"daemon.{key}"
+        for key in RESTART_KEYS
+        if not _same(getattr(old.daemon, key), getattr(new.daemon, key))
+    ]
 
 
 def _changes(old: Any, new: Any, path: Path) -> Iterator[str]:
-    if old == new:
+    if _same(old, new):
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
@@ -36,6 +40,14 @@ def _changes(old: Any, new: Any, path: Path) -> Iterator[str]:
         yield f"- {print_path(path)}: {_shown(old)}"
     else:
         yield f"~ {print_path(path)}: {_shown(old)} -> {_shown(new)}"
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Equal, or a URL and the same URL as a daemon shows it, its password blotted out."""
+    if old == new:
+        return True
+    blotted = isinstance(old, str) and isinstance(new, str) and ":***@" in old
+    return blotted and without_password(new) == old
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from . import (
     artifacts,
     completion,
     config,
+    db,
     doctor,
     events,
     explain,
@@ -52,7 +53,7 @@ _MODULES: Final = (
     *(submit, run_command, ps, show, logs, wait, acts),
     *(status, queues, pools, instances, offers, events, explain),
     *(metrics, artifacts, sync),
-    *(up, config, doctor, token, completion),
+    *(up, config, db, doctor, token, completion),
 )
 for _module in _MODULES:
     _module.add_to(app)

@@ -26,9 +26,8 @@ from .identity import server_id
 from .listener import bind, printed_address
 from .live import LiveSettings
 from .lock import StateLock
-from .paths import PRIVATE_FOLDER_MODE, StatePaths, state_paths
+from .paths import StatePaths, lock_path, state_paths
 
-LOCK_NAME: Final = "daemon.lock"
 _DIALLED: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  what to dial, not what to bind
 
 
@@ -56,7 +55,7 @@ def lay(config_path: Path, stack: ExitStack) -> Foundation:
     """
     fleet = load_fleet(config_path)
     paths = _state_paths(fleet)
-    lock = StateLock(_lock_path(fleet, paths))
+    lock = StateLock(lock_path(fleet.daemon.state_path(), paths))
     if fleet.daemon.state_path() is not None:  # on PostgreSQL several daemons may share all of it
         stack.enter_context(lock)
     listener = stack.enter_context(bind(fleet.daemon.listen_host(), fleet.daemon.listen_port()))
@@ -86,14 +85,6 @@ def _state_paths(fleet: FleetConfig) -> StatePaths:
             f"the state folder {folder} can't be made: {error.strerror or error}; "
             "set daemon.state (or daemon.data_dir) in fleet.yaml to a place this user may write"
         ) from error
-
-
-def _lock_path(fleet: FleetConfig, paths: StatePaths) -> Path:
-    """Beside the database's file, wherever the rest of the state lies: the database is what two must not share."""
-    file = fleet.daemon.state_path()
-    folder = paths.root if file is None else file.expanduser().absolute().parent
-    folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER_MODE)
-    return folder / LOCK_NAME
 
 
 def _open_database(fleet: FleetConfig, stack: ExitStack) -> Database:

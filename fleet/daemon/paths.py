@@ -9,6 +9,7 @@ from pathlib import Path
 CLIENT_FILE_VARIABLE = "HOSTLER_CLIENT_FILE"
 """Overrides where the client file lies; the CLI reads the same variable."""
 PRIVATE_FOLDER_MODE = 0o700
+LOCK_NAME = "daemon.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,13 @@ def state_paths(data_dir: Path) -> StatePaths:
     root = data_dir.expanduser().absolute()
     root.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER_MODE)
     return StatePaths(root)
+
+
+def lock_path(state_file: Path | None, paths: StatePaths) -> Path:
+    """Beside the database's file, wherever the rest of the state lies: the database is what two must not share."""
+    folder = paths.root if state_file is None else state_file.expanduser().absolute().parent
+    folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER_MODE)
+    return folder / LOCK_NAME
 
 
 def client_file_path(environ: dict[str, str] | None = None) -> Path:

@@ -37,7 +37,8 @@ _STORAGE_TEXTS = (
 _DISK_FULL = "53100"
 _CONFLICTS = frozenset({"40001", "40P01", "23505", "55P03"})
 """Serialization, deadlock, a key that somebody else inserted between our look and our insert, a lock not had."""
-_LOST_CLASSES = ("08", "57P")
+_LOST_CLASSES = ("08", "57P", "25P03", "25P04")
+"""Connection errors, a server that goes down, a transaction that was idle or open for too long."""
 NOT_WRITABLE = "25006"
 _DOWN = frozenset({"53200", "53300", "53400", NOT_WRITABLE})
 """Out of memory or connections, or a standby that takes no writes: the server is there and can't serve."""

@@ -66,7 +66,7 @@ def connect_arguments(role: str, idle_seconds: int) -> dict[str, Any]:
     return {
         **_KEEPALIVES,
         "connect_timeout": CONNECT_SECONDS_MAX,
-        "application_name": f"hostler-{role}:{socket.gethostname()}:{os.getpid()}"[:63],
+        "application_name": f"hostler-{role}:{os.getpid()}:{socket.gethostname()}"[:63],
         "options": f"-c idle_in_transaction_session_timeout={idle_seconds}s "
         f"-c statement_timeout={STATEMENT_SECONDS_MAX}s -c timezone=UTC",
     }
