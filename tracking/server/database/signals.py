@@ -48,14 +48,17 @@ class Signals:
         self._wanted = threading.Condition()
         self._ended = False
         self._hearing: Any = None
+        self._listening = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=f"hostler-{name}", daemon=True)
             for name, work in (("listen", self._listen), ("notify", self._notify))
         ]
 
     def start(self) -> None:
+        """Begin to listen; returns when we do, or when it takes too long (it is tried again for ever)."""
         for thread in self._threads:
             thread.start()
+        self._listening.wait(LISTEN_SECONDS)
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called when another server sends `topic`; returns the function that ends it."""
@@ -95,7 +98,9 @@ class Signals:
                     conn.execute(f"LISTEN {CHANNEL}")
                     with self._wanted:
                         self._hearing = conn
-                    self._events_changed.tell()  # what was said while nobody listened
+                    if self._listening.is_set():
+                        self._events_changed.tell()  # what was said while nobody listened
+                    self._listening.set()
                     while not self._ended:
                         self._clock.compare(conn)
                         for notice in conn.notifies(timeout=LISTEN_SECONDS, stop_after=1):
