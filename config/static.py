@@ -50,7 +50,8 @@ class StaticHost(Settings):
 
     @property
     def port(self) -> int:
-        return urlsplit(f"ssh://{self.ssh}").port or DEFAULT_PORT
+        port = urlsplit(f"ssh://{self.ssh}").port
+        return DEFAULT_PORT if port is None else port
 
     @model_validator(mode="after")
     def _is_one_machine(self) -> StaticHost:
