@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -41,10 +43,12 @@ class Client:
     def __init__(self, name: str, section: Section, calls: Calls) -> None:
         self.name = name
         self.namespace = section.namespace
+        self._section = section
         self._calls = calls
+        self._lock = threading.Lock()
+        self._api: Any = None
         with errors_told("read the kubeconfig", section.namespace):
-            self._configuration = _configuration(section)
-            self._api: Any = kubernetes.client.ApiClient(self._configuration)
+            self._connected()
 
     def create(
         self,
@@ -120,8 +124,8 @@ class Client:
             return bool(answer["status"]["allowed"])
 
     def close(self) -> None:
-        self._api.close()
-        self._api.rest_client.pool_manager.clear()
+        with self._lock:
+            self._disconnect()
 
     def _whole(self, resource: str, label_selector: str, patience: Patience) -> list[dict[str, Any]] | None:
         """All pages, or None when the server has dropped the snapshot that they are read from."""
@@ -172,13 +176,14 @@ class Client:
         self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         headers = {"Accept": JSON, "User-Agent": "hostler"} | ({} if body is None else {"Content-Type": JSON})
-        told = self._configuration.auth_settings().get("BearerToken")
+        api = self._connected()
+        told = api.configuration.auth_settings().get("BearerToken")
         if told and told.get("value"):
             headers["Authorization"] = str(told["value"])
         try:
-            answer = self._api.rest_client.request(
+            answer = api.rest_client.request(
                 method,
-                f"{self._configuration.host.rstrip('/')}{path}{'?' + urlencode(query) if query else ''}",
+                f"{api.configuration.host.rstrip('/')}{path}{'?' + urlencode(query) if query else ''}",
                 headers=headers,
                 body=body,
                 _request_timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
@@ -189,10 +194,28 @@ class Client:
             # Older versions of the package raise what newer ones return.
             if not error.status:
                 raise
-            raise Refused(int(error.status), _bytes(error.body), _header(error)) from error
+            raise self._refused(int(error.status), _bytes(error.body), _header(error)) from error
         if not 200 <= answer.status <= 299:
-            raise Refused(answer.status, content, answer.getheader("Retry-After"))
+            raise self._refused(answer.status, content, answer.getheader("Retry-After"))
         return _an_object(json.loads(content))
+
+    def _refused(self, code: int, body: bytes, retry_after: str | None) -> Refused:
+        if code == HTTPStatus.UNAUTHORIZED:
+            # The kubeconfig may have been renewed, or its plugin had no word just then: the next call reads it anew.
+            with self._lock:
+                self._disconnect()
+        return Refused(code, body, retry_after)
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._api is None:
+                self._api = kubernetes.client.ApiClient(_configuration(self._section))
+            return self._api
+
+    def _disconnect(self) -> None:
+        if self._api is not None:
+            self._api.rest_client.pool_manager.clear()
+            self._api = None
 
 
 def _configuration(section: Section) -> Any:

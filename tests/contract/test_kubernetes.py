@@ -537,6 +537,41 @@ def test_a_wrong_token_is_told_by_the_doctor_alone(kubernetes: KubernetesHarness
     assert caught.value.scope is Scope.PROVIDER
 
 
+def test_credentials_that_were_renewed_are_taken_up_without_a_restart(kubernetes: KubernetesHarness) -> None:
+    provider = kubernetes.provider()
+    kubernetes.cluster.token = "renewed"
+    try:
+        with pytest.raises(AuthFailed):
+            provider.instances()
+        kubernetes.server.write_kubeconfig(kubernetes.kubeconfig)
+        assert provider.instances() == ()
+    finally:
+        kubernetes.cluster.token = "valid-token"
+        kubernetes.server.write_kubeconfig(kubernetes.kubeconfig)
+
+
+def test_a_token_that_runs_out_is_asked_of_its_plugin_again(kubernetes: KubernetesHarness) -> None:
+    token = kubernetes.folder / "token"
+    token.write_text("valid-token")
+    told = {"token": "TOKEN", "expirationTimestamp": "2020-01-01T00:00:00Z"}
+    version = "client.authentication.k8s.io/v1"
+    words = json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": told})
+    command = f"echo '{words}' | sed \"s/TOKEN/$(cat {token})/\""
+    plugin = {"apiVersion": version, "command": "sh", "args": ["-c", command], "interactiveMode": "Never"}
+    file = kubernetes.server.write_kubeconfig(kubernetes.folder / "plugin")
+    config = json.loads(file.read_text())
+    config["users"][0]["user"] = {"exec": plugin}
+    file.write_text(json.dumps(config))
+    provider = kubernetes.provider(kubeconfig=str(file))
+    assert provider.instances() == ()
+    kubernetes.cluster.token = "second"
+    token.write_text("second")
+    try:
+        assert provider.instances() == ()
+    finally:
+        kubernetes.cluster.token = "valid-token"
+
+
 def test_a_server_that_is_not_there_has_created_nothing(kubernetes: KubernetesHarness) -> None:
     file = kubernetes.server.write_kubeconfig(kubernetes.folder / "away", url="http://127.0.0.1:9")
     with pytest.raises(Unavailable) as caught:
