@@ -151,7 +151,8 @@ class ProviderError(Exception):
     """An answer of the cloud that is not success. `code` is ours and stable, `detail` is the cloud's own words.
 
     `maybe_created` is True when the call may have taken effect all the same (reply lost, time-out): the intent
-    must stay open and be replayed with its token or found by its tag, never dropped.
+    must stay open and be replayed with its token or found by its tag, never dropped. `retry_within_seconds` bounds for
+    how long it holds its scope back, however often it was said: what is in use may be free at any moment.
     """
 
     code = "PROVIDER_ERROR"
@@ -164,6 +165,7 @@ class ProviderError(Exception):
         scope: Scope = Scope.OFFER,
         hint: str = "",
         retry_after_seconds: float | None = None,
+        retry_within_seconds: float | None = None,
         maybe_created: bool = False,
     ) -> None:
         detail = detail[:DETAIL_CHARACTERS_MAX]
@@ -172,6 +174,7 @@ class ProviderError(Exception):
         self.scope = scope
         self.hint = hint
         self.retry_after_seconds = retry_after_seconds
+        self.retry_within_seconds = retry_within_seconds
         self.maybe_created = maybe_created
 
 

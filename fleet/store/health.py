@@ -86,6 +86,8 @@ def failed(
     key = scope_key(offer, error.scope, error.code)
     failures = _failures(conn, key) + 1
     wait = INTERVALS.get(error.code, CAPACITY).after(failures)
+    if error.retry_within_seconds is not None:
+        wait = min(wait, error.retry_within_seconds)
     until = now + max(wait, error.retry_after_seconds or 0.0)
     health = OfferHealth(error.code, error.detail[:MAX_DETAIL_CHARACTERS], hint, until)
     _store(conn, workspace, key, health, failures=failures, now=now)

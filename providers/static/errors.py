@@ -10,6 +10,10 @@ from ..base import AuthFailed, InsufficientCapacity, InvalidConfig, ProviderErro
 from .where import Where
 
 
+IN_USE_SECONDS = 30.0
+"""A host in use is asked again so soon at least: who holds it may let go at any moment, and asking costs little."""
+
+
 class UnknownHostKey(paramiko.SSHException):
     """The host showed a key that nothing vouches for."""
 
@@ -55,7 +59,9 @@ def of_refusal(where: Where, reply: dict[str, Any]) -> ProviderError:
     """The host program's no."""
     code, said = str(reply.get("refused")), f"{where}: {reply.get('detail')}"
     if code == "in_use":
-        return InsufficientCapacity(said, hint="a host holds one instance at a time")
+        return InsufficientCapacity(
+            said, hint="a host holds one instance at a time", retry_within_seconds=IN_USE_SECONDS
+        )
     if code == "other_parameters":
         return InvalidConfig(said, hint="a retry must send the same offer, user-data, tags and disk")
     if code == "gpus":
