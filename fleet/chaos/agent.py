@@ -6,6 +6,7 @@ clock, a stale one at once, and the machine switches itself off when nobody has 
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -205,17 +206,17 @@ class Agent:
 
     def fail_boot(self) -> None:
         text = LONG_TEXT if self.around.weather.strikes("oversize", 0.3) else "no GPU driver"
-        try:
+        with contextlib.suppress(Unreachable, Refused):
             self._post(wire.FAILED, {"stage": "bootstrap", "message": text}, self.token)
-        except (Unreachable, Refused):
-            pass
         self._go("its bootstrap failed")
 
     # -- leases -----------------------------------------------------------------------------------------------
 
     def _free(self) -> tuple[float, int]:
         cpus = self.machine.offer.cpus - sum(run.lease["cpus"] for run in self.held.values())
-        memory = self.machine.offer.memory_bytes - sum(run.lease["memory_bytes"] for run in self.held.values())
+        memory = self.machine.offer.memory_bytes - sum(
+            run.lease["memory_bytes"] for run in self.held.values()
+        )
         return max(0.0, cpus), max(0, memory)
 
     def _poll(self) -> None:

@@ -50,8 +50,8 @@ class Hooks:
 
     born: Callable[[Machine], None]
     ended: Callable[[Machine], None]
-    about_to_end: Callable[[str, str], None]
-    """(cloud, ref) of a terminate call that has arrived."""
+    about_to_end: Callable[[str], None]
+    """The ref of a terminate call that has arrived."""
 
 
 class Cloud:
@@ -113,7 +113,7 @@ class Cloud:
         return [self._shown(one) for one in self._mine if self._is_visible(one)]
 
     def terminate(self, ref: str) -> None:
-        self._hooks.about_to_end(self.name, ref)
+        self._hooks.about_to_end(ref)
         try:
             self._terminate(ref)
         except ProviderError as error:
@@ -133,20 +133,22 @@ class Cloud:
         self._answers("launch")
         known = self._known(request)
         if known is not None:
-            return self._reply(request, known)
+            return self._reply(known)
         self._sells(request.offer)
         if self._weather.strikes("late-effects", 0.15):
             self._arrive_late(request)
             raise Unavailable("timed out", maybe_created=True)
         machine = self._create(request)
-        return self._reply(request, machine)
+        return self._reply(machine)
 
     def _answers(self, verb: str) -> None:
         """What any call may run into before it does anything."""
         if self._hurts("credentials"):
             raise AuthFailed("the key has expired", scope=Scope.PROVIDER)
         if self._weather.strikes("throttling", 0.4) and verb != "list":
-            raise Throttled("slow down", scope=Scope.REGION, retry_after_seconds=self._rng.choice((None, 5.0)))
+            raise Throttled(
+                "slow down", scope=Scope.REGION, retry_after_seconds=self._rng.choice((None, 5.0))
+            )
         if verb == "list" and (self._weather.strikes("list-failing", 0.1) or self._hurts("list-failing")):
             raise Unavailable(self._words("internal error"), scope=Scope.PROVIDER)
         if verb == "launch" and self._weather.strikes("lost-replies", 0.2):
@@ -220,7 +222,7 @@ class Cloud:
         self._hooks.born(machine)
         return machine
 
-    def _reply(self, request: LaunchRequest, machine: Machine) -> LaunchResult:
+    def _reply(self, machine: Machine) -> LaunchResult:
         if self._weather.strikes("lost-replies", 0.4):
             raise Unavailable("the connection was reset", maybe_created=True)
         errors: tuple[ProviderError, ...] = ()

@@ -75,7 +75,7 @@ class RouteDoor:
             return routes.join(asked, self._state, message)
         if path == wire.FAILED:
             return routes.bootstrap_failed(asked, self._state, message)
-        agent = routes._agent(self._who(secret))  # noqa: SLF001  the dependency that FastAPI would call
+        agent = routes._agent(self._who(secret))
         if path == wire.HEARTBEAT:
             return routes.heartbeat(self._state, agent, message)
         if path == wire.LEASE:
@@ -157,4 +157,3 @@ class ApplicationDoor:
 def door_of(state: AppState, *, whole: bool) -> Door:
     """`whole`: through the application; else straight to the routes."""
     return ApplicationDoor(state) if whole else RouteDoor(state)
-

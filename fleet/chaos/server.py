@@ -142,5 +142,3 @@ def join_token(instance_id: str) -> str:
 
 def _asleep() -> None:
     """Ticks come at their times."""
-
-

@@ -345,7 +345,7 @@ class World:
             for run in agent.held.values():
                 run.alive = False
 
-    def _about_to_end(self, cloud: str, ref: str) -> None:
+    def _about_to_end(self, ref: str) -> None:
         in_transaction = self._server is not None and self._server.db.writing
         self.invariants.at_terminate(ref, in_transaction=in_transaction)
 
@@ -484,18 +484,15 @@ class World:
             return
         task_id, now = self._people.randint(1, self._tasks), self.time.now
         if self._people.random() < 0.6:
-            self._write(
-                f"stop {task_id}", lambda conn: queue.stop(conn, task_id, actor="ann", now=now).value
-            )
+            self._write(f"stop {task_id}", lambda conn: queue.stop(conn, task_id, actor="ann", now=now).value)
             return
         was = self.books.state_of(task_id)
         done = self._write(
             f"requeue {task_id}", lambda conn: queue.requeue(conn, task_id, actor="ann", now=now).value
         )
-        if done is not None or self.books.state_of(task_id) != was:
-            if was in TERMINAL:
-                self.ledger.revived[task_id] = self.ledger.revived.get(task_id, 0) + 1
-                self.invariants.forget_end_of(task_id)
+        if (done is not None or self.books.state_of(task_id) != was) and was in TERMINAL:
+            self.ledger.revived[task_id] = self.ledger.revived.get(task_id, 0) + 1
+            self.invariants.forget_end_of(task_id)
 
     def _calm(self) -> None:
         """All faults end, nobody asks for anything new, and a person mends what is left to people."""

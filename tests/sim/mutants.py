@@ -31,18 +31,21 @@ MUTANTS = (
         (
             (
                 "fleet/executor/launch.py",
-                "            if intents.spec_hash(request) == row[\"spec_hash\"]\n",
+                '            if intents.spec_hash(request) == row["spec_hash"]\n',
                 "",
             ),
             (
                 "fleet/executor/launch.py",
-                "requests = [intents.request_of(row, self.terms.user_data(row[\"id\"])) for row in due]",
-                "requests = [\n"
-                "            dataclasses.replace(\n"
-                "                intents.request_of(row, self.terms.user_data(row[\"id\"])), token=new_instance_id(self.rng)\n"
-                "            )\n"
-                "            for row in due\n"
-                "        ]",
+                'requests = [intents.request_of(row, self.terms.user_data(row["id"])) for row in due]',
+                (
+                    "requests = [\n"
+                    "            dataclasses.replace(\n"
+                    '                intents.request_of(row, self.terms.user_data(row["id"])),\n'
+                    "                token=new_instance_id(self.rng),\n"
+                    "            )\n"
+                    "            for row in due\n"
+                    "        ]"
+                ),
             ),
             ("fleet/executor/launch.py", "import random\n", "import dataclasses\nimport random\n"),
         ),
@@ -54,20 +57,22 @@ MUTANTS = (
         (
             (
                 "fleet/executor/launch.py",
-                "            if intents.spec_hash(request) == row[\"spec_hash\"]\n",
+                '            if intents.spec_hash(request) == row["spec_hash"]\n',
                 "",
             ),
             (
                 # The process that made the intent is gone, and with it the token: the next one makes another.
                 "fleet/executor/launch.py",
-                "requests = [intents.request_of(row, self.terms.user_data(row[\"id\"])) for row in due]",
-                "requests = [\n"
-                "            request\n"
-                "            if row[\"epoch\"] == self.terms.epoch\n"
-                "            else dataclasses.replace(request, token=f\"{request.token}-{self.terms.epoch}\")\n"
-                "            for row in due\n"
-                "            for request in [intents.request_of(row, self.terms.user_data(row[\"id\"]))]\n"
-                "        ]",
+                'requests = [intents.request_of(row, self.terms.user_data(row["id"])) for row in due]',
+                (
+                    "requests = [\n"
+                    "            request\n"
+                    '            if row["epoch"] == self.terms.epoch\n'
+                    '            else dataclasses.replace(request, token=f"{request.token}-{self.terms.epoch}")\n'
+                    "            for row in due\n"
+                    '            for request in [intents.request_of(row, self.terms.user_data(row["id"]))]\n'
+                    "        ]"
+                ),
             ),
             ("fleet/executor/launch.py", "import random\n", "import dataclasses\nimport random\n"),
         ),
@@ -79,21 +84,24 @@ MUTANTS = (
         (
             (
                 "fleet/executor/launch.py",
-                "        written, refused = self.effects.write(\"intents\", work)\n",
-                "        class Chosen(Exception):\n"
-                "            pass\n"
-                "\n"
-                "        def choose(conn: Connection) -> None:\n"
-                "            chosen, _ = work(conn)\n"
-                "            rows = [instances.get(conn, one.instance_id) or {} for one in chosen]\n"
-                "            raise Chosen([intents.request_of(row, user_data[row[\"id\"]]) for row in rows])\n"
-                "\n"
-                "        try:\n"
-                "            self.effects.db.write(choose)\n"
-                "        except Chosen as chosen:\n"
-                "            for request in chosen.args[0]:\n"
-                "                self.effects.call_all(\"launch\", [_Call(self.providers[request.offer.provider], request)])\n"
-                "        written, refused = self.effects.write(\"intents\", work)\n",
+                '        written, refused = self.effects.write("intents", work)\n',
+                (
+                    "        class Chosen(Exception):\n"
+                    "            pass\n"
+                    "\n"
+                    "        def choose(conn: Connection) -> None:\n"
+                    "            chosen, _ = work(conn)\n"
+                    "            rows = [instances.get(conn, one.instance_id) or {} for one in chosen]\n"
+                    '            raise Chosen([intents.request_of(row, user_data[row["id"]]) for row in rows])\n'
+                    "\n"
+                    "        try:\n"
+                    "            self.effects.db.write(choose)\n"
+                    "        except Chosen as chosen:\n"
+                    "            for request in chosen.args[0]:\n"
+                    "                cloud = self.providers[request.offer.provider]\n"
+                    '                self.effects.call_all("launch", [_Call(cloud, request)])\n'
+                    '        written, refused = self.effects.write("intents", work)\n'
+                ),
             ),
         ),
     ),
@@ -104,10 +112,12 @@ MUTANTS = (
         (
             (
                 "fleet/observer/clouds.py",
-                "    if row[\"ref\"] is None:\n        _never_seen(conn, row, state, moment)\n        return\n",
-                "    if state in (InstanceState.LAUNCHING, InstanceState.BOOTING):\n"
-                "        instances.advance(conn, row[\"id\"], InstanceState.TERMINATED, moment.now)\n"
-                "        return\n",
+                '    if row["ref"] is None:\n        _never_seen(conn, row, state, moment)\n        return\n',
+                (
+                    "    if state in (InstanceState.LAUNCHING, InstanceState.BOOTING):\n"
+                    '        instances.advance(conn, row["id"], InstanceState.TERMINATED, moment.now)\n'
+                    "        return\n"
+                ),
             ),
         ),
     ),
@@ -163,9 +173,11 @@ MUTANTS = (
             (
                 "fleet/queue/budgets.py",
                 "    if ending is Ending.STOPPED:\n",
-                "    if ending in (Ending.LOST, Ending.INFRA, Ending.PREEMPTED):\n"
-                "        return Verdict(TaskState.QUEUED, counts)\n"
-                "    if ending is Ending.STOPPED:\n",
+                (
+                    "    if ending in (Ending.LOST, Ending.INFRA, Ending.PREEMPTED):\n"
+                    "        return Verdict(TaskState.QUEUED, counts)\n"
+                    "    if ending is Ending.STOPPED:\n"
+                ),
             ),
         ),
         hours=4.0,
@@ -177,11 +189,13 @@ MUTANTS = (
         (
             (
                 "fleet/executor/terminate.py",
-                "            instances.note(conn, row[\"id\"], **values)\n            _alert",
-                "            instances.note(conn, row[\"id\"], **values)\n"
-                "            if error is None:\n"
-                "                instances.advance(conn, row[\"id\"], InstanceState.TERMINATED, now)\n"
-                "            _alert",
+                '            instances.note(conn, row["id"], **values)\n            _alert',
+                (
+                    '            instances.note(conn, row["id"], **values)\n'
+                    "            if error is None:\n"
+                    '                instances.advance(conn, row["id"], InstanceState.TERMINATED, now)\n'
+                    "            _alert"
+                ),
             ),
         ),
     ),
@@ -193,7 +207,7 @@ MUTANTS = (
             (
                 "fleet/planning/headroom.py",
                 "        limits = self._limits\n        price",
-                "        if as_fallback in (True, False):\n            return None\n        limits = self._limits\n        price",
+                "        if offer.cpus >= 0:\n            return None\n        limits = self._limits\n        price",
             ),
         ),
     ),

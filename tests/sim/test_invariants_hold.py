@@ -19,13 +19,15 @@ HOURS_IN_ALL = 1_000.0
 WHOLE_API_EVERY = 25
 """Of so many seeds one sends its agents through the whole HTTP application, which is slow."""
 PROCESSES = min(4, os.cpu_count() or 1)
-PROVED_ELSEWHERE = {24: "tests/record/test_migration.py: it has no part in a run"}
+PROVED_ELSEWHERE = {24: "tests/record/test_migrations.py: it has no part in a run"}
 
 
 def simulate(seed: int, hours: float) -> Outcome:
     whole_api = seed % WHOLE_API_EVERY == 0
     faults = frozenset(FAULTS)
-    outcome = run(Orders(seed=seed, hours=hours / 4 if whole_api else hours, faults=faults, whole_api=whole_api))
+    outcome = run(
+        Orders(seed=seed, hours=hours / 4 if whole_api else hours, faults=faults, whole_api=whole_api)
+    )
     if not outcome.violations:
         outcome.story.clear()  # it would be sent from process to process for nothing
     return outcome

@@ -128,7 +128,9 @@ def invariant_15_booting_capacity_counts_as_supply(books: Books) -> Iterator[str
     tick = books.ledger.tick
     fresh = [call for call in books.ledger.calls if call.tick == tick and call.verb == "launch"]
     before = {call.token for call in books.ledger.calls[-400:] if call.tick < tick}
-    tokens = {call.token for call in fresh} - before  # what is sent again was bought for those who waited then
+    tokens = {
+        call.token for call in fresh
+    } - before  # what is sent again was bought for those who waited then
     if not tokens:
         return
     waiting = books.rows("select id, queue, need, not_before from tasks where state = 'queued'")

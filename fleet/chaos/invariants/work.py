@@ -31,7 +31,8 @@ def invariant_03_attempts_are_bounded_and_the_dead_buy_nothing(books: Books, han
 def invariant_11_at_most_one_commit_per_task(books: Books, done: Accepted) -> Iterator[str]:
     """A zombie's result is refused: only the newest lease may commit, and a task completes once."""
     newest = max(
-        (one.generation for one in books.ledger.handed if one.task_id == done.task_id), default=done.generation
+        (one.generation for one in books.ledger.handed if one.task_id == done.task_id),
+        default=done.generation,
     )
     if done.generation < newest:
         yield f"task {done.task_id}: a result of generation {done.generation} was taken, {newest} is out"
@@ -67,7 +68,9 @@ def invariant_16_one_terminal_outcome(books: Books) -> Iterator[str]:
         before = books.outcomes.setdefault((row["task_id"], row["number"]), seen)
         if before != seen:
             yield f"attempt {row['number']} of task {row['task_id']} ended as {before} and then as {seen}"
-    for row in books.rows(f"select id, state, attempt from tasks where state in {ENDED} and finished_at >= ?", since):
+    for row in books.rows(
+        f"select id, state, attempt from tasks where state in {ENDED} and finished_at >= ?", since
+    ):
         seen_end = (row["state"], row["attempt"])
         before_end = books.ends.setdefault(row["id"], seen_end)
         if before_end != seen_end:
@@ -114,7 +117,9 @@ def invariant_21_a_cancelled_purchase_ends(books: Books) -> Iterator[str]:
         yield f"{len(alive)} instances are left and pools keep {sum(floors.values())}: {refs}"
     rows = books.rows(f"select id, pool, state, ref, reason from instances where state in {LIVE}")
     for name in {row["pool"] for row in rows}:
-        held = [f"{row['id']} {row['state']} {row['ref']} {row['reason']}" for row in rows if row["pool"] == name]
+        held = [
+            f"{row['id']} {row['state']} {row['ref']} {row['reason']}" for row in rows if row["pool"] == name
+        ]
         if len(held) > floors.get(name, 0):
             yield f"pool {name} keeps {floors.get(name, 0)}, open rows are: {'; '.join(held)}"
 
