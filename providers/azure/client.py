@@ -17,6 +17,7 @@ from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 from azure.mgmt.network import NetworkManagementClient
 
 from ...config.azure import AzureProvider as Section
+from ..base import ProviderError
 from ..calls import Calls, Patience
 from .credentials import credential_of, verify_of
 from .errors import errors_told
@@ -70,10 +71,17 @@ class Client:
         creates: bool = False,
     ) -> T:
         """What `ask` gives. `action` is the permission it needs. Raises only ProviderError."""
+        may_have_created = False
 
         def once() -> T:
-            with errors_told(action, region, creates=creates):
-                return ask()
+            nonlocal may_have_created
+            try:
+                with errors_told(action, region, creates=creates):
+                    return ask()
+            except ProviderError as error:
+                # A clear no to the second attempt says nothing of the first, whose reply was lost.
+                may_have_created = error.maybe_created = error.maybe_created or may_have_created
+                raise
 
         return self._calls.run(once, patience)
 

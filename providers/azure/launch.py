@@ -49,7 +49,10 @@ class Birth:
 
 
 class Launcher:
-    """Turns launch requests into VMs. `monotonic` is in seconds, `sleep` waits between looks."""
+    """Turns launch requests into VMs. `monotonic` is in seconds.
+
+    `sleep` waits between looks; when it gives True, there is no more waiting.
+    """
 
     def __init__(
         self,
@@ -101,11 +104,8 @@ class Launcher:
         return ended, births, []
 
     def _create(self, name: str, image: Image, request: LaunchRequest) -> Birth:
-        body, region, group = (
-            body_of(self._section, image, request, name),
-            request.offer.region,
-            self._client.group,
-        )
+        body = body_of(self._section, image, request, name)
+        region, group = request.offer.region, self._client.group
 
         def ask() -> Birth:
             poller = self._client.compute.virtual_machines.begin_create_or_update(
@@ -123,14 +123,17 @@ class Launcher:
 
     def _adopt(self, name: str, request: LaunchRequest, error: ProviderError) -> Birth:
         """There is one of that name: ours from an earlier call, or not ours at all."""
-        vm = self._listing.one(name)
+        try:
+            vm = self._listing.one(name)
+        except ProviderError as unseen:
+            unseen.maybe_created = True
+            raise
         if vm is None:
             raise Unavailable(
                 f"{name} is taken and not visible yet: {error.detail}", maybe_created=True
             ) from error
-        if not self._listing.is_ours(vm) or self._listing.describe(vm).intent != request.tags.get(
-            TAG_INTENT, ""
-        ):
+        wanted = request.tags.get(TAG_INTENT, "")
+        if not self._listing.is_ours(vm) or self._listing.describe(vm).intent != wanted:
             raise InvalidConfig(
                 f"a VM named {name} that is not of this launch is in {self._client.group}",
                 hint="remove it, or give each server a resource group of its own",
@@ -156,7 +159,9 @@ class Launcher:
             left = deadline - self._monotonic()
             if not waits or left <= 0:
                 return
-            self._sleep(min([*waits, left]))
+            if self._sleep(min([*waits, left])) is True:
+                # The provider is being closed, and nobody will sleep any more.
+                return
 
     def _look(self, birth: Birth, region: str) -> ProviderError | None:
         """Why the creation failed, None if it didn't so far."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -21,6 +21,7 @@ SIZES_A_CALL = 15
 MAX_PAGES = 200
 CURRENCY = "USD"
 READ = "the price list"
+OTHER_PRODUCTS = ("Windows", "CloudServices", "Cloud Services", "Dedicated Host")
 Key = tuple[str, Market]
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ class Prices:
         if self._monotonic() - at < AGE_SECONDS:
             return known
         try:
-            fresh = dict(self._read(*asked))
+            fresh = self._read(*asked)
         except ProviderError as error:
             # The list is another service than the one that sells: without it the rest must go on.
             log.warning("price list unavailable", region=region, code=error.code, detail=error.detail)
@@ -59,17 +60,20 @@ class Prices:
             self._found[asked] = (self._monotonic(), fresh)
         return fresh
 
-    def _read(self, region: str, which: str) -> Iterator[tuple[Key, float]]:
+    def _read(self, region: str, which: str) -> dict[Key, float]:
         terms = f"serviceName eq 'Virtual Machines' and priceType eq 'Consumption' and armRegionName eq '{region}'"
         rows = self._client.call(READ, region, BACKGROUND, lambda: self._rows(f"{terms} and ({which})"))
+        found: dict[Key, float] = {}
         for row in rows:
-            key = _key(row)
-            price = _number(row.get("retailPrice"))
+            key, price = _key(row), _number(row.get("retailPrice"))
             if key is not None and price > 0:
-                yield key, price
+                # Of several prices for one thing, the one by which no budget is overrun.
+                found[key] = max(price, found.get(key, 0.0))
+        return found
 
     def _rows(self, terms: str) -> list[Json]:
-        asked = {"api-version": API_VERSION, "currencyCode": CURRENCY, "$filter": terms}
+        # US dollars are what it tells when no currency is asked for.
+        asked = {"api-version": API_VERSION, "$filter": terms}
         page = self._client.get_price_page(PATH, **asked)
         rows: list[Json] = list(page["Items"])
         for _ in range(MAX_PAGES):
@@ -85,7 +89,9 @@ def _key(row: Mapping[str, Any]) -> Key | None:
     """What a row is the price of; None for Windows, low priority, reservations and other coins."""
     name, product = str(row.get("skuName") or ""), str(row.get("productName") or "")
     hourly = row.get("unitOfMeasure") == "1 Hour" and row.get("type") == "Consumption"
-    if not hourly or row.get("currencyCode") != CURRENCY or "Windows" in product or "Low Priority" in name:
+    if not hourly or row.get("currencyCode") != CURRENCY or "Low Priority" in name:
+        return None
+    if any(word in product for word in OTHER_PRODUCTS):
         return None
     market = Market.SPOT if name.endswith("Spot") else Market.ON_DEMAND
     return str(row.get("armSkuName") or ""), market

@@ -23,7 +23,7 @@ from contract.azure_harness import (
     AzureHarness,
 )
 from contract.harness import running, terminate_all
-from emulators.azure.catalogue import REGION, SIZES, Size
+from emulators.azure.catalogue import REGION, SIZES, Size, price_rows
 from emulators.azure.cloud import Fault
 from emulators.azure.request import answer
 from hostler.config import parse_fleet
@@ -421,6 +421,44 @@ def test_one_lost_reply_is_mended_within_the_call(azure: AzureHarness) -> None:
     provider = azure.provider()
     (made,) = provider.launch(azure.request()).instances
     assert [one.ref for one in running(provider)] == [made.ref]
+
+
+def test_a_clear_no_after_a_lost_reply_leaves_the_intent_open(azure: AzureHarness) -> None:
+    request = azure.request()
+    azure.cloud.lose_reply("vm.put")
+    azure.cloud.fail("vm.put", "TooManyRequests", status=429)
+    provider = azure.provider()
+    with pytest.raises(Throttled) as caught:
+        provider.launch(request)
+    assert caught.value.maybe_created
+    (made,) = provider.launch(request).instances
+    assert [one.ref for one in running(provider)] == [made.ref]
+
+
+def test_a_machine_that_can_not_be_looked_at_leaves_the_intent_open(azure: AzureHarness) -> None:
+    request = azure.request()
+    provider = azure.provider()
+    provider.launch(request)
+    azure.cloud.fail("vm.get", "AuthorizationFailed", status=403)
+    with pytest.raises(AuthFailed) as caught:
+        provider.launch(request)
+    assert caught.value.maybe_created
+
+
+def test_a_provider_that_is_closed_waits_no_longer(azure: AzureHarness) -> None:
+    azure.cloud.create_seconds = 3600.0
+    waits: list[float] = []
+
+    def closed(seconds: float) -> bool:
+        waits.append(seconds)
+        return True
+
+    context = ProviderContext(azure.server_id, str(azure.folder))
+    provider = AzureProvider("azure", azure.section(), context, monotonic=azure.time, sleep=closed)
+    (made,) = provider.launch(azure.request()).instances
+    provider.close()
+    assert made.state is CloudState.PENDING
+    assert len(waits) == 1
 
 
 def test_the_reason_is_found_inside_what_azure_wraps_it_in(azure: AzureHarness) -> None:
@@ -842,11 +880,20 @@ def test_globs_and_zones_choose_what_is_offered(azure: AzureHarness) -> None:
         {"unitOfMeasure": "1 Month"},
         {"type": "Reservation"},
         {"productName": "Virtual Machines Windows"},
+        {"productName": "NCasT4 Series CloudServices"},
     ],
 )
 def test_a_price_that_is_none_is_no_price(azure: AzureHarness, override: dict[str, Any]) -> None:
     azure.cloud.price_overrides = override
     assert {offer.usd_per_hour for offer in azure.provider(vm_sizes=[SIZE]).offers()} == {None}
+
+
+def test_of_several_prices_for_one_thing_the_highest_is_reckoned_with(azure: AzureHarness) -> None:
+    twins = (Size(SIZE, 4, "28", 1, usd=0.7, spot_usd=0.1), Size(SIZE, 4, "28", 1, usd=0.6, spot_usd=0.3))
+    rows = [row for twin in twins for row in price_rows(twin)]
+    azure.cloud.answer("prices.get", json.dumps({"Items": rows, "NextPageLink": None}).encode())
+    found = {offer.market: offer.usd_per_hour for offer in azure.provider(vm_sizes=[SIZE]).offers()}
+    assert found == {Market.ON_DEMAND: 0.7, Market.SPOT: 0.3}
 
 
 def test_without_the_price_list_offers_have_no_price_and_then_the_last_known_one(azure: AzureHarness) -> None:
