@@ -8,11 +8,15 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...agent_bootstrap import wire
+from ...tracking.journal import RECORD_BYTES_MAX
 from ...tracking.server.problems import Problem, too_large
-from ...tracking.wire import BLOB_BYTES_MAX
+from ...tracking.wire import BLOB_BYTES_MAX, JOURNAL_BATCH_BYTES
+from ...tracking.wire import PREFIX as RECORD_PREFIX
 
 AGENT_BODY_BYTES_MAX = 1024 * 1024
 """What an agent says of itself is small; its logs and files go to the record."""
+RECORD_BODY_BYTES_MIN = RECORD_BYTES_MAX + JOURNAL_BATCH_BYTES + 1024
+"""What a log chunk or a journal batch may come to: a smaller `max_body` must not cost tasks their record."""
 _BLOB = re.compile(r"/api/v1/(blobs/[^/]+|record/tasks/[^/]+/[^/]+/blobs/[^/]+)")
 """Routes that stream their body to disk and verify it; everything else is read into memory."""
 
@@ -46,6 +50,8 @@ class BodyLimit:
             return BLOB_BYTES_MAX
         if path.startswith(wire.PREFIX + "/"):
             return min(AGENT_BODY_BYTES_MAX, self._max_bytes())
+        if path.startswith(RECORD_PREFIX + "/"):
+            return max(RECORD_BODY_BYTES_MIN, self._max_bytes())
         return self._max_bytes()
 
 

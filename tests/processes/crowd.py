@@ -31,6 +31,8 @@ SPEC = TaskSpec.model_validate({"run": ["true"]})
 AT_ONCE = 500
 CALL_SECONDS_MAX = 10.0
 DOUBLINGS_MAX = 10
+IN_FLIGHT_MAX = 1_000
+"""Calls under way together: with more, this one process would be what they time out on, not the daemon."""
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -113,11 +115,11 @@ async def come_back(
     port: int, members: list[Member], *, beat_seconds: float, until: float, rng: random.Random
 ) -> Told:
     """All at once, then each at its own pace, until `until` (monotonic)."""
-    told = Told()
+    told, room = Told(), asyncio.Semaphore(IN_FLIGHT_MAX)
     seeds = [rng.random() for _ in members]
     await asyncio.gather(
         *(
-            _live(port, member, beat_seconds, until, random.Random(seed), told)
+            _live(port, member, beat_seconds, until, random.Random(seed), told, room)
             for member, seed in zip(members, seeds, strict=True)
         )
     )
@@ -125,7 +127,13 @@ async def come_back(
 
 
 async def _live(
-    port: int, member: Member, beat_seconds: float, until: float, rng: random.Random, told: Told
+    port: int,
+    member: Member,
+    beat_seconds: float,
+    until: float,
+    rng: random.Random,
+    told: Told,
+    room: asyncio.Semaphore,
 ) -> None:
     body: wire.Heartbeat = {"held": [{"task_id": member.task_id, "generation": 1}], "stats": {}}
     request = _request(wire.HEARTBEAT, member.credential, json.dumps(body).encode())
@@ -134,7 +142,7 @@ async def _live(
     while (begun := time.monotonic()) < until:
         asked = 0.0
         try:
-            async with asyncio.timeout(CALL_SECONDS_MAX):
+            async with room, asyncio.timeout(CALL_SECONDS_MAX):
                 streams = streams or await asyncio.open_connection("127.0.0.1", port)
                 status, headers, answer = await _call(streams, request)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):

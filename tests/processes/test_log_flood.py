@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from api.daemons import DaemonProcess
 from processes.fleets import fleet, fleet_yaml, knob
 from processes.ledger import check_one_end_each
 
@@ -56,15 +57,15 @@ def story(folder: Path, flood_bytes: int) -> str:
         daemon.wait_for_state(bystander, "completed")
         check_one_end_each(ledger)
         assert {row["attempt"] for row in ledger.rows("SELECT attempt FROM tasks")} == {1}
-        check_head_and_tail_are_kept(daemon, flooder, flood_bytes)
+        check_head_and_tail_are_kept(daemon, flooder)
         return (
             f"{flood_bytes // MEBIBYTE} MiB of output: the daemon grew by {(most - before) / MEBIBYTE:.0f} MiB, "
             f"least lease left {least_left:.1f} of {TTL_SECONDS:g} s"
         )
 
 
-def check_head_and_tail_are_kept(daemon: object, task_id: int, flood_bytes: int) -> None:
-    with daemon.client() as http:  # type: ignore[attr-defined]
+def check_head_and_tail_are_kept(daemon: DaemonProcess, task_id: int) -> None:
+    with daemon.client() as http:
         head = http.get(f"/api/v1/tasks/{task_id}/logs", params={"limit": 1_000})
         tail = http.get(f"/api/v1/tasks/{task_id}/logs", params={"tail": 5})
     assert head.text.startswith("begin\nepoch 17")
