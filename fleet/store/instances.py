@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     and_,
     bindparam,
@@ -218,7 +219,11 @@ def live(
 @cache
 def _live(states: frozenset[InstanceState], named: tuple[str, ...]) -> Prepared:
     """Every tick asks this several times: compiled once for each kind of question."""
-    wanted = [literal_column(f"'{state.value}'") for state in sorted(states, key=lambda one: one.value)]
+    wanted: list[ColumnElement[str]] = [
+        literal_column(f"'{value}'") for value in sorted(state.value for state in states)
+    ]
+        literal_column(f"'{state.value}'") for state in sorted(states, key=lambda one: one.value)
+    ]
     query = select(instances).where(instances.c.state.in_(wanted))
     for name in named:
         query = query.where(instances.c[name] == bindparam(f"b_{name}"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from ..ledger import Machine
 from .books import Books
 
 PROTECT_AFTER: Final = 3
@@ -59,9 +60,9 @@ def invariant_12_failing_boots_are_bounded(books: Books) -> Iterator[str]:
             yield f"{len(failed)} boots failed in pool {name} in a row, and it still launches"
 
 
-def _ended_from_outside(machines: list[object]) -> int:
+def _ended_from_outside(machines: Iterable[Machine]) -> int:
     """Machines that their cloud took away before they could join: no fault of the boot."""
-    return sum(getattr(one, "detail", "") in ("vanished", "reclaimed", "asked for") for one in machines)
+    return sum(one.detail in ("vanished", "reclaimed", "asked for") for one in machines)
 
 
 def invariant_13_hopeless_calls_are_few(books: Books) -> Iterator[str]:
