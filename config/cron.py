@@ -135,7 +135,7 @@ def cron_trigger(text: str, timezone: str) -> BaseTrigger:
     return WallTimes(text, timezone)
 
 
-class WallTimes(BaseTrigger):
+class WallTimes(BaseTrigger):  # type: ignore[misc]  # the library has no types
     """Fires at the cron times of `text` in `timezone`; its answers are in UTC, where no time comes twice."""
 
     def __init__(self, text: str, timezone: str) -> None:

@@ -146,7 +146,8 @@ async def _live(
                 streams = streams or await asyncio.open_connection("127.0.0.1", port)
                 status, headers, answer = await _call(streams, request)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            status, streams = 0, _closed(streams)
+            _closed(streams)
+            status, streams = 0, None
         else:
             asked = float(headers.get("retry-after", 0))
         if status in (

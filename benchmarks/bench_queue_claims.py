@@ -1,6 +1,6 @@
 """How many tasks a second the queue hands out and takes back: claim + completed result, every one durable.
 
-    python benchmarks/queue_claims.py [--clients 1 4 16 64] [--tasks 20000] [--folder DIR]
+    python benchmarks/bench_queue_claims.py [--clients 1 4 16 64] [--tasks 20000] [--folder DIR]
 
 Each client is an agent of its own: it claims, reports the result, and claims again, through the one writer of a
 SQLite file (WAL, synchronous=FULL). A cycle is two acknowledged write transactions.
@@ -9,15 +9,13 @@ SQLite file (WAL, synchronous=FULL). A cycle is two acknowledged write transacti
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import os
-import platform
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import machine
 from hostler.agent_bootstrap.wire import Result
 from hostler.config.fleet import FleetConfig
 from hostler.config.task import TaskSpec
@@ -108,19 +106,19 @@ def measure(folder: Path, clients: int, tasks: int) -> str:
             database.write(lambda conn, first=first: add_tasks(conn, first, min(1_000, tasks - first)))
         waits: list[float] = []
         threads = [threading.Thread(target=agent, args=(database, name, waits)) for name in names]
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        seconds = time.perf_counter() - begun
+        seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - worked
     finally:
         database.close()
     if len(waits) != tasks:
         raise SystemExit(f"{tasks} tasks were submitted, {len(waits)} completed")
     waits.sort()
     p50, p99 = (1_000 * waits[int(len(waits) * part)] for part in (0.5, 0.99))
-    return f"{clients:>7}  {tasks / seconds:>13,.0f}  {p50:>6.1f}  {p99:>6.1f}"
+    return f"{clients:>7}  {tasks / seconds:>13,.0f}  {p50:>6.1f}  {p99:>6.1f}  {1e6 * cpu_seconds / tasks:>12.0f}"
 
 
 def main() -> None:
@@ -129,14 +127,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, help="where the database lies (default: a temporary folder)")
     given = parser.parse_args()
-    print(
-        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}  {platform.machine()}, {os.cpu_count()} cores, ",
-        end="",
-    )
-    print(
-        f"Python {platform.python_version()}, SQLite {sqlite.driver().sqlite_version}, {given.tasks:,} tasks queued"
-    )
-    print("clients  claim+complete/s  p50 ms  p99 ms")
+    print(f"{machine.line()}, SQLite {sqlite.driver().sqlite_version}, {given.tasks:,} tasks queued")
+    print("clients  claim+complete/s  p50 ms  p99 ms  cpu us/cycle")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         for clients in given.clients:
             print(measure(Path(folder), clients, given.tasks), flush=True)
