@@ -34,7 +34,7 @@ Provider = Annotated[
     | Annotated[SkipJsonSchema[third_party.ThirdPartyProvider], Tag(third_party.THIRD_PARTY)],
     Discriminator(third_party.kind_of),
 ]
-"""The published schema tells of our types only: a typo in one is found there, where installed packages are not known."""
+"""The published schema tells of our types only, where installed packages are not known: a typo is found there."""
 
 
 def _one_queue_for_all(data: dict[str, Any]) -> dict[str, Queue]:

@@ -9,7 +9,6 @@ import paramiko
 from ..base import AuthFailed, InsufficientCapacity, InvalidConfig, ProviderError, Scope, Unavailable
 from .where import Where
 
-
 IN_USE_SECONDS = 30.0
 """A host in use is asked again so soon at least: who holds it may let go at any moment, and asking costs little."""
 

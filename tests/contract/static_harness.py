@@ -115,7 +115,7 @@ class StaticHarness(Harness):
             heard(self, status, out, said)
             raise Unavailable("the reply was lost", scope=Scope.ZONE, maybe_created=True)
 
-        Connection._reply = lose  # type: ignore[method-assign, assignment]
+        Connection._reply = lose  # type: ignore[method-assign]
         try:
             provider.launch(request)
         except Unavailable as error:
@@ -177,13 +177,17 @@ class StaticHarness(Harness):
             ),
             FaultCase(
                 "no host answers",
-                lambda: [one.stop() for one in self.machines],
+                self._switch_all_off,
                 lambda provider: provider.instances(),
                 Unavailable,
                 Scope.ZONE,
                 fresh=True,
             ),
         )
+
+    def _switch_all_off(self) -> None:
+        for machine in self.machines:
+            machine.stop()
 
     def _nobody_vouches(self) -> Section:
         empty = self.folder / "known_hosts"

@@ -246,6 +246,20 @@ def test_a_killed_keeper_takes_its_children_with_it_at_the_next_look(static: Sta
     assert [pid for pid in born if _is_alive(pid)] == []
 
 
+def test_a_keeper_that_is_stuck_is_killed_once_it_is_long_overdue(static: StaticHarness) -> None:
+    provider = static.provider()
+    (made,) = provider.launch(request_for(static, 0)).instances
+    folder = static.machines[0].instance
+    keeper = int(json.loads((folder / "started.json").read_text())["pid"])
+    os.kill(keeper, signal.SIGSTOP)
+    provider.terminate(made.ref)
+    assert state_of(provider, made.ref) is CloudState.STOPPING
+    doom = json.loads((folder / "doom.json").read_text())
+    (folder / "doom.json").write_text(json.dumps({**doom, "at": doom["at"] - 3_600}))
+    assert state_of(provider, made.ref) is CloudState.TERMINATED
+    assert not _is_alive(keeper)
+
+
 def _below(root: int) -> list[int]:
     found = [root]
     for pid in found:
@@ -454,8 +468,10 @@ def test_a_systemd_that_would_not_start_it_is_done_without(
 
 def test_a_user_whose_services_end_with_the_session_gets_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "SYSTEMD", Path("/"))
-    monkeypatch.setattr(machine_module.shutil, "which", lambda name: "/usr/bin/systemd-run")
-    monkeypatch.setattr(machine_module.os, "geteuid", lambda: 4_000_000)
+    monkeypatch.setattr(
+        "hostler.providers.static.on_host.machine.shutil.which", lambda name: "/usr/bin/systemd-run"
+    )
+    monkeypatch.setattr("hostler.providers.static.on_host.machine.os.geteuid", lambda: 4_000_000)
     assert machine_module.service() == "process"
-    monkeypatch.setattr(machine_module.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("hostler.providers.static.on_host.machine.os.geteuid", lambda: 0)
     assert machine_module.service() == "systemd"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hostler.config import ConfigError, FleetConfig, differences, parse_fleet
@@ -100,7 +101,7 @@ def test_a_section_that_skipped_the_reading_is_checked_all_the_same() -> None:
 
 
 def test_without_the_package_the_type_is_unknown() -> None:
-    with pytest.raises(ConfigError, match="providers.rented: type: 'acme' is not one of local, aws"):
+    with pytest.raises(ConfigError, match=r"providers\.rented: type: 'acme' is not one of local, aws"):
         parse_fleet(FLEET, variables={})
 
 
@@ -129,8 +130,8 @@ def test_no_package_can_take_over_a_type_of_ours(tmp_path: Path, monkeypatch: py
 
 
 def test_the_names_that_are_ours_are_those_of_the_models() -> None:
-    members = fleet_module.BuiltInProvider.__origin__.__args__
-    names = [member.model_fields["type"].annotation.__args__[0] for member in members]
+    members = get_args(get_args(fleet_module.BuiltInProvider)[0])
+    names = [get_args(member.model_fields["type"].annotation)[0] for member in members]
     assert sorted(names) == sorted(BUILT_IN)
 
 

@@ -143,6 +143,17 @@ def test_the_probe_interval_doubles_from_a_minute_to_half_an_hour(world: FleetWo
     assert waits == [60, 120, 240, 480, 960, 1_800, 1_800, 1_800]
 
 
+def test_an_error_that_bounds_its_wait_is_asked_again_in_time_however_often_it_came(
+    world: FleetWorld,
+) -> None:
+    in_use = InsufficientCapacity("in use", retry_within_seconds=30.0)
+    waits = [
+        world.db.write(lambda conn: health.failed(conn, "default", KEY, in_use, 0.0)).blocked_until
+        for _ in range(5)
+    ]
+    assert waits == [30.0] * 5
+
+
 def test_a_success_ends_the_row_of_failures(world: FleetWorld) -> None:
     def fail(conn: Connection) -> float:
         return health.failed(conn, "default", KEY, InsufficientCapacity("no"), 0.0).blocked_until

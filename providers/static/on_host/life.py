@@ -6,14 +6,17 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .places import boot_id, read, write
-from .processes import kill_all
+from .processes import KILL_SECONDS_MAX, PAUSE_SECONDS, kill_all
 
 KEPT_ENDED = 50
+KEEPER_LATE_SECONDS = 30.0
 LOG_TAIL_BYTES = 64 * 1024
 
 
@@ -29,7 +32,7 @@ def settle(root: Path) -> str:
     if not record:
         return ""
     doomed = (folder / "doom.json").exists()
-    if lives(folder):
+    if lives(folder) and not (doomed and end_keeper(folder)):
         return "stopping" if doomed else "running"
     if not (folder / "started.json").exists() and not doomed:
         return "pending"
@@ -43,6 +46,31 @@ def settle(root: Path) -> str:
         else "its processes were killed"
     )
     return "" if release(root, record, reason) else "stopping"
+
+
+def end_keeper(folder: Path) -> bool:
+    """Kill a keeper that is long overdue with the end that was asked of it (stopped, or stuck). False if it is not."""
+    doom = read(folder / "doom.json")
+    if time.time() - float(doom.get("at", 0)) < float(doom.get("grace_seconds", 0)) + KEEPER_LATE_SECONDS:
+        return False
+    pid = int(read(folder / "started.json").get("pid", 0))
+    try:
+        # Its number may be another's by now.
+        if os.fsencode(folder / "program.py") not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return False
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return wait_for(lambda: not lives(folder), KILL_SECONDS_MAX)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(PAUSE_SECONDS)
+    return True
 
 
 def lives(folder: Path) -> bool:

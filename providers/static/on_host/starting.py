@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .life import wait_for
 from .machine import inventory, service
 from .places import write
 
 START_SECONDS_MAX = 5.0
-START_PAUSE_SECONDS = 0.05
 PASSED_ON = (
     *(
         "HOME",
@@ -70,10 +70,7 @@ def start(root: Path, record: dict[str, Any]) -> str:
                 start_new_session=True,
                 close_fds=True,
             )
-    end = time.monotonic() + START_SECONDS_MAX
-    while not (folder / "started.json").exists() and time.monotonic() < end:
-        time.sleep(START_PAUSE_SECONDS)
-    return "running" if (folder / "started.json").exists() else "pending"
+    return "running" if wait_for((folder / "started.json").exists, START_SECONDS_MAX) else "pending"
 
 
 def start_service(command: list[str], token: str) -> bool:

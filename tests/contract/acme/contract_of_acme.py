@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import hostler_acme
+import hostler_acme  # type: ignore[import-not-found]
 import pytest
 from hostler.providers.base import (
     CloudState,
@@ -25,7 +25,8 @@ class AcmeHarness(Harness):
     def provider(self, server_id: str | None = None) -> Provider:
         section = hostler_acme.AcmeSection(type="acme", site="lab-7")
         context = ProviderContext(server_id or self.server_id, "/nonexistent")
-        return hostler_acme.AcmeProvider("acme", section, context)
+        made: Provider = hostler_acme.AcmeProvider("acme", section, context)
+        return made
 
     def offer(self) -> Offer:
         return self.provider().offers()[0]
