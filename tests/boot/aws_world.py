@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 from api.daemons import DaemonProcess, daemon_process
-from boot.machines import Machine, Machines, machines
+from boot.machines import Machine, Machines, Site, site
 from emulators.aws import query
 from emulators.aws.cloud import Cloud, Forward
 from emulators.aws.query import Answer, Request
@@ -47,7 +48,6 @@ providers:
     image: {{{{ssm: /hostler/image}}}}
     instance_types: [c5.large]
     identity_trust: {trust}
-    {extra}
 pools:
   spot: {{{{providers: [cloud], market: spot, instances: 0..2, idle_timeout: 2s}}}}
 queues:
@@ -115,14 +115,12 @@ class AwsWorld:
 
 @contextlib.contextmanager
 def aws_world(
-    folder: Path, *, extra: str = "", prepare: Callable[[AwsServer], str] | None = None
+    folder: Path, *, make_machines: Callable[[Path, Site, ExitStack], Machines] = Machines
 ) -> Iterator[AwsWorld]:
-    """`prepare(server)` may set something up at AWS and give further keys of the provider's section."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        machines(folder / "machines") as booted,
-        AwsServer() as server,
-    ):
+    """A daemon that is not started yet, and EC2 before it."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        booted = make_machines(folder / "machines", site(stack), stack)
+        server = stack.enter_context(AwsServer())
         for name, value in DUMMY_ACCOUNT.items():
             patch.setenv(name, value)
         authority = signing.authority("amazon")
@@ -134,11 +132,8 @@ def aws_world(
         cloud.default_spot_usd = "0.034000"
         cloud.parameters[IMAGE_PARAMETER] = _an_image(server)
         cloud.boot = _boots(booted, signing.aws_signer(authority))
-        keys = extra or (prepare(server) if prepare else "")
         with daemon_process(folder) as daemon:
-            daemon.configure(
-                FLEET.format(host=booted.site.host, endpoint=server.url, trust=trust, extra=keys)
-            )
+            daemon.configure(FLEET.format(host=booted.site.host, endpoint=server.url, trust=trust))
             yield AwsWorld(daemon, cloud, server)
 
 

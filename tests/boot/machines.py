@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,8 @@ class NamespaceSite(Site):
         self._name = f"hb{os.getpid() % 100_000}"
         self._net = f"198.18.{os.getpid() % 250}"
         self.host = f"{self._net}.1"
+        for verb in ("add", "del"):  # a container's root may be root enough for the one and not for the other
+            _ip("netns", verb, f"{self._name}-0")
         _ip("link", "add", self._name, "type", "bridge")
         stack.callback(_ip, "link", "del", self._name)
         _ip("addr", "add", f"{self.host}/24", "dev", self._name)
@@ -162,12 +164,6 @@ class Machines:
         self.stack.callback(machine.pull_the_plug)
         self.booted.append(machine)
         return machine
-
-
-@contextlib.contextmanager
-def machines(folder: Path) -> Iterator[Machines]:
-    with ExitStack() as stack:
-        yield Machines(folder, site(stack), stack)
 
 
 def _ip(*words: str) -> None:

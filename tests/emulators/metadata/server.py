@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from . import signing
 
 AWS_TOKEN = "IMDSv2-token"
+_AWS_VERSION = re.compile(r"^/(latest|\d{4}-\d{2}-\d{2})/")
 
 
 class Request(NamedTuple):
@@ -69,15 +71,13 @@ class AwsMetadata:
             return Answer(200, AWS_TOKEN) if request.method == "PUT" and wish.isdigit() else Answer(400)
         if request.headers.get("x-aws-ec2-metadata-token") != AWS_TOKEN and not self.allow_v1:
             return Answer(401, "Unauthorized")
-        path = request.path.removeprefix("/latest")
-        if path in ("/meta-data", "/meta-data/", "/dynamic", "/dynamic/"):
-            return Answer(200, self._listing(path.strip("/")))
-        found = self._documents().get(path)
+        path = _AWS_VERSION.sub("/", request.path)
+        documents = self._documents()
+        if path.endswith("/") or path in ("/meta-data", "/dynamic"):
+            listed = _listing(documents, path.rstrip("/") + "/")
+            return Answer(200, listed) if listed else NOT_FOUND
+        found = documents.get(path)
         return NOT_FOUND if found is None else Answer(200, found)
-
-    def _listing(self, folder: str) -> str:
-        names = {one.split("/")[2] for one in self._documents() if one.startswith(f"/{folder}/")}
-        return "\n".join(sorted(names))
 
     def _documents(self) -> dict[str, str]:
         found = {
@@ -277,6 +277,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Quiet: pytest shows what matters."""
+
+
+def _listing(documents: dict[str, str], folder: str) -> str:
+    """The names right below `folder`, one a line; those of folders end with a slash."""
+    below = [path.removeprefix(folder) for path in documents if path.startswith(folder)]
+    return "\n".join(sorted({name.partition("/")[0] + ("/" if "/" in name else "") for name in below}))
 
 
 def _iso(at: float) -> str:
