@@ -222,8 +222,6 @@ def _live(states: frozenset[InstanceState], named: tuple[str, ...]) -> Prepared:
     wanted: list[ColumnElement[str]] = [
         literal_column(f"'{value}'") for value in sorted(state.value for state in states)
     ]
-        literal_column(f"'{state.value}'") for state in sorted(states, key=lambda one: one.value)
-    ]
     query = select(instances).where(instances.c.state.in_(wanted))
     for name in named:
         query = query.where(instances.c[name] == bindparam(f"b_{name}"))
