@@ -13,6 +13,7 @@ from hostler.fleet.daemon import StartError, archive, backup
 from hostler.fleet.daemon.lock import StateLock
 from hostler.fleet.daemon.secrets import server_key
 from hostler.fleet.store import frozen, leader
+from hostler.fleet.store.schema import leader as leader_table
 from hostler.tracking.server import events
 from hostler.tracking.server.access.bootstrap import ensure_workspace
 from hostler.tracking.server.blobs import Blobs
@@ -47,7 +48,7 @@ def filled(fleet: FleetConfig) -> Iterator[FleetConfig]:
         conn.execute(insert(server), [{"key": "id", "value": "s-one"}, {"key": "left", "value": "0"}])
         conn.execute(insert(server), {"key": "right", "value": "0"})
         frozen.mark_compared(conn, "here", 1.0)
-        conn.execute(update(leader.leader).values(lease_until=0.0))
+        conn.execute(update(leader_table).values(lease_until=0.0))
 
     database = Database.open(fleet.daemon.state, Clock())
     database.write(fill)

@@ -102,10 +102,12 @@ def test_forked_writers_never_tear_each_others_records(tmp_path: Path) -> None:
 
 def test_threads_share_one_journal(tmp_path: Path) -> None:
     writer = journal.Writer(str(tmp_path))
-    threads = [
-        threading.Thread(target=lambda: [writer.append(["m", number]) for number in range(500)])
-        for _ in range(8)
-    ]
+
+    def write() -> None:
+        for number in range(500):
+            writer.append(["m", number])
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
