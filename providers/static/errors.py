@@ -58,9 +58,7 @@ def of_refusal(where: Where, reply: dict[str, Any]) -> ProviderError:
     """The host program's no."""
     code, said = str(reply.get("refused")), f"{where}: {reply.get('detail')}"
     if code == "in_use":
-        return InsufficientCapacity(
-            said, hint="a host holds one instance at a time", retry_within_seconds=IN_USE_SECONDS
-        )
+        return in_use(where, str(reply.get("detail")))
     if code == "other_parameters":
         return InvalidConfig(said, hint="a retry must send the same offer, user-data, tags and disk")
     if code == "gpus":
@@ -68,6 +66,11 @@ def of_refusal(where: Where, reply: dict[str, Any]) -> ProviderError:
     if code == "home":
         return InvalidConfig(said, scope=Scope.ZONE, hint="set home to a folder that this user may write")
     return Unavailable(said, scope=Scope.ZONE, hint="see whether its disk is full", maybe_created=True)
+
+
+def in_use(where: Where, detail: str) -> InsufficientCapacity:
+    hint = "a host holds one instance at a time"
+    return InsufficientCapacity(f"{where}: {detail}", hint=hint, retry_within_seconds=IN_USE_SECONDS)
 
 
 def no_python(where: Where) -> InvalidConfig:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..base import TAG_SERVER, CloudInstance, CloudState, LaunchRequest, ProviderError
-from . import program
+from . import errors, program
 from .connection import Connection
 from .ledger import Entry, Ledger
 from .where import Where
@@ -71,6 +71,8 @@ class Host:
         )
         with self._turn:
             before = self._ledger.get(self.where.place)
+            if before is not None and self._is_known_to_hold_another(before, request):
+                raise errors.in_use(self.where, f"it holds this server's instance {before.token}")
             if before is None:
                 self._ledger.put(self.where.place, entry)
             try:
@@ -129,6 +131,11 @@ class Host:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _is_known_to_hold_another(self, entry: Entry, request: LaunchRequest) -> bool:
+        """As of the last listing, a tick ago: not worth a call, of which a crowd of launches would make many."""
+        ours = entry.tags.get(TAG_SERVER) == request.tags.get(TAG_SERVER)
+        return entry.certain and ours and entry.token != request.token
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
