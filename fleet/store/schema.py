@@ -32,7 +32,9 @@ instances = Table(
     Column("message", Text),
     Column("ref", String(256), comment="the cloud's own id, recorded before anything else of an answer"),
     Column("address", String(256)),
-    Column("identity", String(256), comment="what its signed identity bears beside the ref: account, id or vmId"),
+    Column(
+        "identity", String(256), comment="what its signed identity bears beside the ref: account, id or vmId"
+    ),
     Column("created_at", Double, nullable=False),
     Column("launch_calls", Integer, nullable=False, default=0),
     Column("next_call_at", Double, comment="back-off of launch or terminate retries"),

@@ -133,7 +133,7 @@ def test_a_reader_keeps_its_snapshot_while_others_write(database: Database) -> N
 
 
 def test_a_reader_cannot_write(database: Database) -> None:
-    with database.read() as conn, pytest.raises(DBAPIError, match="readonly|read-only"):
+    with database.read() as conn, pytest.raises(DBAPIError, match=r"readonly|read-only"):
         put("a")(conn)
 
 
