@@ -52,19 +52,17 @@ def assemble(config_path: Path, stack: ExitStack) -> Parts:
     notifier = Notifier()
     calls = stack.enter_context(_call_threads())
 
-    def loop(epoch: int) -> Schedule:
-        return Schedule(_context(base, state, calls, epoch), AfterTick(state, notifier))
+    after_tick = AfterTick(state, notifier)
 
-    def following() -> None:
-        state.pulse.stand_by()
-        notifier.alive()
+    def loop(epoch: int) -> Schedule:
+        return Schedule(_context(base, state, calls, epoch), after_tick)
 
     leadership = Leadership(
         base.database,
         f"{socket.gethostname()}:{os.getpid()}",
         loop,
         ttl_seconds=ttl_of(base.settings.fleet.daemon.lease_ttl),
-        following=following,
+        following=after_tick.following,
     )
     state.wake_loop = leadership.wake
     base.settings.on_change(leadership.reload)

@@ -32,13 +32,22 @@ class AfterTick:
         state.pulse.beat(seconds)
         # Only here: a loop that hangs, or fails for good, must be restarted by systemd.
         self._notifier.alive()
+        self.wake_for_due_tasks()
+
+    def following(self) -> None:
+        """In place of a tick while another daemon leads: all is well, and our own agents wait for work too."""
+        self._state.pulse.stand_by()
+        self._notifier.alive()
+        self.wake_for_due_tasks()
+
+    def wake_for_due_tasks(self) -> None:
+        """Tasks whose back-off ended wrote no event, which is what wakes agents otherwise."""
         try:
             self._wake_for_due_tasks()
         except Exception:  # noqa: BLE001  agents poll anew within a minute anyway
             _log.exception("agents could not be woken for tasks whose back-off ended")
 
     def _wake_for_due_tasks(self) -> None:
-        """Tasks whose back-off ended wrote no event, which is what wakes agents otherwise."""
         now, since = self._state.clock(), self._looked_at
         self._looked_at = now
         if since is None:
