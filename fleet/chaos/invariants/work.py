@@ -93,7 +93,6 @@ def invariant_16_ends_last(books: Books) -> Iterator[str]:
 def invariant_17_no_false_requeue(books: Books) -> Iterator[str]:
     """A lease ends for silence only after a TTL of silence, and never before the server was up for one TTL."""
     ttl = books.fleet.daemon.lease_ttl
-    up_since = books.ledger.up_since[-1]
     query = (
         "select task_id, number, generation, instance_id, finished_at, claimed_at from attempts "
         "where exit_reason = 'lease_expired' and finished_at >= ?"
@@ -104,6 +103,7 @@ def invariant_17_no_false_requeue(books: Books) -> Iterator[str]:
         last = books.ledger.renewed.get((row["task_id"], row["generation"]), row["claimed_at"])
         if at - last < ttl:
             yield f"the lease of task {row['task_id']} was ended {at - last:.0f} s after it was renewed"
+        up_since = max(begun for begun in books.ledger.up_since if begun <= at)
         if at - up_since < ttl:
             yield f"the lease of task {row['task_id']} was ended {at - up_since:.0f} s after the server came up"
 
