@@ -31,4 +31,3 @@ async def _announce(state: AppState, position: int) -> tuple[int, bool]:
     found = await state.database.read_async(lambda conn: queue.arrivals(conn, after=position))
     queue.announce(state.dispatcher, state.config.fleet, found.by_queue, found.instances)
     return found.last_event_id, found.more
-

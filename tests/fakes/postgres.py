@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import hostler.fleet.store.schema  # noqa: F401  the control plane's tables stand on the same metadata
+import psutil
 import psycopg
 from hostler.tracking.server.database import Database
 from hostler.tracking.server.database.schema import metadata
@@ -19,6 +22,8 @@ from sqlalchemy import make_url
 
 SUPERUSER = "postgres"
 TEMPLATE = "hostler_template"
+PREFIX = "hostler-pg-"
+OWNER = "owner.pid"
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -113,6 +118,20 @@ class Cluster:
         assert done.returncode == 0, f"{program}: {done.stdout}"
 
 
+def end_what_a_killed_run_left() -> None:
+    """A test run that was killed could not stop its server: nobody else would."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
+        try:
+            if psutil.pid_exists(int(owner.read_text())):
+                continue
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, IndexError):
+                first_line = (owner.parent / "data" / "postmaster.pid").read_text().splitlines()[0]
+                os.kill(int(first_line), signal.SIGQUIT)
+            shutil.rmtree(owner.parent, ignore_errors=True)
+        except (OSError, ValueError):
+            continue  # another run's, or another user's
+
+
 def _name(url: str) -> str:
     return make_url(url).database or ""
 
@@ -121,8 +140,10 @@ def _name(url: str) -> str:
 def running_cluster(programs: Path, settings: dict[str, str]) -> Iterator[Cluster]:
     """A server while the block runs."""
     # Not below pytest's folder: the path of a Unix socket may have 107 characters, and another user must reach it.
-    folder = Path(tempfile.mkdtemp(prefix="hostler-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)
+    (folder / OWNER).write_text(str(os.getpid()))
+    end_what_a_killed_run_left()
     try:
         cluster = Cluster(folder, programs, settings)
         cluster.start()
