@@ -68,6 +68,7 @@ class Agent:
         self._refusals = 0
         self._exit_code = EXIT_OK
         self._left = False
+        self._tellings: list[threading.Thread] = []
 
     def run(self) -> int:
         """Work until it is over. Gives the exit code."""
@@ -281,7 +282,9 @@ class Agent:
         if notice.firm:
             for run in self._held.all():
                 run.stop("preempted", notice.seconds_left)
-        threading.Thread(target=self._tell_notice, args=(notice.source, end), daemon=True).start()
+        telling = threading.Thread(target=self._tell_notice, args=(notice.source, end), daemon=True)
+        self._tellings.append(telling)
+        telling.start()
 
     def _tell_notice(self, source: str, end: float) -> None:
         def tell() -> Any:
@@ -293,10 +296,14 @@ class Agent:
         except CallFailed as error:
             _logger.warning("the notice was not taken: %s", error)
 
+    def _is_telling(self) -> bool:
+        """The server hears why we leave before it hears that we do."""
+        return any(telling.is_alive() for telling in self._tellings)
+
     def _look_around(self) -> None:
         if self._tools.home.drain_flag.exists():
             self.drain()
-        if self._draining.is_set() and not self._held.all():
+        if self._draining.is_set() and not self._held.all() and not self._is_telling():
             self._leave()
         if now() - self._contact > self._dead_man_seconds():
             _logger.error("no contact for %.0f s: giving up", now() - self._contact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -48,7 +49,8 @@ def tasks_of(ledger: Ledger, task_id: int, attempt: int) -> list[Seen]:
 
 def send(victims: Iterable[Seen], number: signal.Signals) -> None:
     for one in victims:
-        os.kill(one.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+            os.kill(one.pid, number)
 
 
 def until_given_away(ledger: Ledger, task_id: int, since: float) -> str:

@@ -150,6 +150,7 @@ def test_a_bad_task_file_is_refused_with_its_place_before_anything_is_sent(
 def test_a_bad_fleet_file_keeps_the_old_one_at_sighup_and_refuses_the_next_start(tmp_path: Path) -> None:
     with fleet(tmp_path, fleet_yaml()) as (daemon, ledger):
         daemon.start()
+        wait_until(lambda: ledger.counts()["offers"] > 0)  # the first look at the clouds is written down
         before, config = standing(ledger), daemon.get("config")["config"]
         file = tmp_path / "fleet.yaml"
         good = file.read_text()

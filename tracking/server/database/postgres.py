@@ -19,7 +19,7 @@ READERS_KEPT = 4
 READERS_MAX = 16
 CONNECT_SECONDS_MAX = 5
 POOL_WAIT_SECONDS = 15.0
-IDLE_IN_WRITE_SECONDS = 5
+IDLE_IN_WRITE_SECONDS = 10
 """A process that was paused in the middle of a write loses it, and with it the rows it held."""
 IDLE_IN_READ_SECONDS = 60
 STATEMENT_SECONDS_MAX = 60
