@@ -12,6 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# Most tests wait for processes more than they compute: three share two cores well. A file's tests stay together.
+WORKERS ?= 3
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope
 LOCK := requirements-dev.lock
 # Two stamps: the demo and the daemon don't wait for the checkers and test tools.
 RUN_STAMP := $(VENV)/.installed-run
@@ -34,10 +37,10 @@ up: $(RUN_STAMP) ## run the daemon in the foreground (CONFIG=fleet.yaml)
 	$(BIN)/hostler up --config $(CONFIG)
 
 test: $(DEV_STAMP) ## the whole test suite
-	$(PYTEST) -m "not soak" $(ARGS)
+	$(PYTEST) -m "not soak" $(SIDE_BY_SIDE) $(ARGS)
 
 test-quick: $(DEV_STAMP) ## the tests that take less than two seconds each
-	$(PYTEST) -m "not soak and not slow" $(ARGS)
+	$(PYTEST) -m "not soak and not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 soak: $(DEV_STAMP) ## the tests that run for minutes on purpose
 	$(PYTEST) -m soak --timeout 3600 $(ARGS)
@@ -58,7 +61,7 @@ bench: $(DEV_STAMP) ## measure; each program in benchmarks/ prints its own table
 lock: ## take the newest versions that pyproject.toml allows into the lock
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	$(PYTHON) -m venv "$$scratch"; \
-	"$$scratch/bin/python" -m pip --disable-pip-version-check install --quiet -e '.[daemon,aws,gcp,postgres,dev,demo]'; \
+	"$$scratch/bin/python" -m pip --disable-pip-version-check install --quiet -e '.[daemon,aws,gcp,azure,kubernetes,postgres,dev,demo]'; \
 	{ echo "# Versions that the tests passed with; 'make lock' writes this file. pip reads it as a constraint."; \
 	  "$$scratch/bin/python" -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable; } > $(LOCK).new; \
 	mv $(LOCK).new $(LOCK)
@@ -87,5 +90,5 @@ $(RUN_STAMP): pyproject.toml $(LOCK) | $(BIN)/python
 	@echo $(CURDIR) > $@
 
 $(DEV_STAMP): pyproject.toml $(LOCK) | $(BIN)/python
-	$(PIP) install --quiet --constraint $(LOCK) -e '.[daemon,aws,gcp,postgres,demo,dev]'
+	$(PIP) install --quiet --constraint $(LOCK) -e '.[daemon,aws,gcp,azure,kubernetes,postgres,demo,dev]'
 	@echo $(CURDIR) | tee $(RUN_STAMP) > $@
