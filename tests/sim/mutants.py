@@ -36,11 +36,11 @@ MUTANTS = (
             ),
             (
                 "fleet/executor/launch.py",
-                'requests = [intents.request_of(row, self.terms.user_data(row["id"])) for row in due]',
+                'requests = [intents.request_of(row, self.terms.user_data(row["id"], row["provider"])) for row in due]',
                 (
                     "requests = [\n"
                     "            dataclasses.replace(\n"
-                    '                intents.request_of(row, self.terms.user_data(row["id"])),\n'
+                    '                intents.request_of(row, self.terms.user_data(row["id"], row["provider"])),\n'
                     "                token=new_instance_id(self.rng),\n"
                     "            )\n"
                     "            for row in due\n"
@@ -63,14 +63,15 @@ MUTANTS = (
             (
                 # The process that made the intent is gone, and with it the token: the next one makes another.
                 "fleet/executor/launch.py",
-                'requests = [intents.request_of(row, self.terms.user_data(row["id"])) for row in due]',
+                'requests = [intents.request_of(row, self.terms.user_data(row["id"], row["provider"])) for row in due]',
                 (
                     "requests = [\n"
                     "            request\n"
                     '            if row["epoch"] == self.terms.epoch\n'
                     '            else dataclasses.replace(request, token=f"{request.token}-{self.terms.epoch}")\n'
                     "            for row in due\n"
-                    '            for request in [intents.request_of(row, self.terms.user_data(row["id"]))]\n'
+                    '            for data in [self.terms.user_data(row["id"], row["provider"])]\n'
+                    "            for request in [intents.request_of(row, data)]\n"
                     "        ]"
                 ),
             ),
@@ -92,7 +93,7 @@ MUTANTS = (
                     "        def choose(conn: Connection) -> None:\n"
                     "            chosen, _ = work(conn)\n"
                     "            rows = [instances.get(conn, one.instance_id) or {} for one in chosen]\n"
-                    '            raise Chosen([intents.request_of(row, user_data[row["id"]]) for row in rows])\n'
+                    '            raise Chosen([intents.request_of(row, user_data[row["id"], row["provider"]]) for row in rows])\n'
                     "\n"
                     "        try:\n"
                     "            self.effects.db.write(choose)\n"
