@@ -16,7 +16,7 @@ from hostler.fleet.loop.tick import TickReport
 from hostler.fleet.store import health
 from hostler.providers.base import InsufficientCapacity, InvalidConfig, Offer, Scope, Unavailable
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 def until(true: Callable[[], bool]) -> None:
