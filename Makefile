@@ -85,10 +85,10 @@ $(BIN)/python:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 
-$(RUN_STAMP): pyproject.toml $(LOCK) | $(BIN)/python
+$(RUN_STAMP): pyproject.toml $(LOCK) Makefile | $(BIN)/python
 	$(PIP) install --quiet --constraint $(LOCK) -e '.[daemon,demo]'
 	@echo $(CURDIR) > $@
 
-$(DEV_STAMP): pyproject.toml $(LOCK) | $(BIN)/python
+$(DEV_STAMP): pyproject.toml $(LOCK) Makefile | $(BIN)/python
 	$(PIP) install --quiet --constraint $(LOCK) -e '.[daemon,aws,gcp,azure,kubernetes,postgres,demo,dev]'
 	@echo $(CURDIR) | tee $(RUN_STAMP) > $@

@@ -105,7 +105,9 @@ class FleetWorld:
             server_id=SERVER_ID,
             epoch=epoch,
             calls=SerialCalls(),
-            render_user_data=lambda instance_id, token, _provider: f"{instance_id} {token}{self.user_data_suffix}",
+            render_user_data=lambda instance_id, token, _provider: (
+                f"{instance_id} {token}{self.user_data_suffix}"
+            ),
             join_token=lambda instance_id: hashlib.sha256(f"key{instance_id}".encode()).hexdigest(),
             started_at=self.clock(),
         )
