@@ -93,7 +93,8 @@ MUTANTS = (
                     "        def choose(conn: Connection) -> None:\n"
                     "            chosen, _ = work(conn)\n"
                     "            rows = [instances.get(conn, one.instance_id) or {} for one in chosen]\n"
-                    '            raise Chosen([intents.request_of(row, user_data[row["id"], row["provider"]]) for row in rows])\n'
+                    "            data = [user_data[row['id'], row['provider']] for row in rows]\n"
+                    "            raise Chosen([intents.request_of(*pair) for pair in zip(rows, data, strict=True)])\n"
                     "\n"
                     "        try:\n"
                     "            self.effects.db.write(choose)\n"
