@@ -10,13 +10,12 @@ import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ...agent_bootstrap import wire
-from .clock import VirtualTime
 from .door import Refused
 from .ledger import Machine
-from .weather import Weather
+from .surroundings import Around, Fate, Run, Unreachable
 
 LEASE_SHARE: Final = 0.8
 IDLE_POLL_SECONDS: Final = 40.0
@@ -25,58 +24,6 @@ RETRY_SECONDS: Final = 10.0
 JOIN_TRIES: Final = 40
 DISOWNED_AFTER: Final = 3
 LONG_TEXT: Final = "y" * 200_000
-
-
-class Unreachable(Exception):
-    """No answer came; what was asked may have been done all the same."""
-
-
-class Around(Protocol):
-    """What a machine is in: the server (if it is up), its cloud, the book of runs."""
-
-    time: VirtualTime
-    weather: Weather
-
-    def post(self, machine: Machine, path: str, secret: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask the server. Raises Unreachable, Refused."""
-
-    def end(self, machine: Machine, why: str, *, silently: bool = False) -> None: ...
-
-    def shut_down(self, machine: Machine, why: str) -> None: ...
-
-    def fate_of(self, lease: wire.Lease, rng: random.Random) -> Fate: ...
-
-    def say(self, what: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """How a run ends if nothing interferes: after so long, with this outcome; `takes_machine`: and all with it."""
-
-    seconds: float
-    outcome: str
-    exit_code: int | None
-    takes_machine: bool = False
-
-
-@dataclass(slots=True)
-class Run:
-    lease: wire.Lease
-    until: float
-    """Without another renewal it is dead by then."""
-    began: float
-    alive: bool = True
-    result: wire.Result | None = None
-    told_started: bool = False
-    watched: bool = False
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.lease["task_id"], self.lease["generation"]
-
-    @property
-    def path(self) -> str:
-        return wire.TASK.format(task_id=self.lease["task_id"], generation=self.lease["generation"])
 
 
 @dataclass

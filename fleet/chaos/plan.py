@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ...config.fleet import FleetConfig
 from ...providers.base import Market, Offer
-from .agent import Fate
+from .surroundings import Fate
 
 GIB: Final = 1024**3
 CLOUDS: Final = ("east", "west")

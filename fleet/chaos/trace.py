@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 LINES_KEPT: Final = 4_000
+WORDS_SHOWN: Final = 300
 
 
 class Trace:
@@ -29,3 +30,9 @@ class Trace:
 
     def digest(self) -> str:
         return self._hash.hexdigest()
+
+
+def short(error: object) -> str:
+    """An error, or anything, on one line of a story."""
+    name = type(error).__name__ if isinstance(error, BaseException) else ""
+    return f"{name} {error}".strip()[:WORDS_SHOWN]

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ...agent_bootstrap import wire
-from ...config.task import TaskSpec
 from ...providers.base import Market
 from ...tracking.server.access.bootstrap import ensure_workspace
-from ...tracking.server.problems import Problem
-from .. import queue
-from ..planning.lifecycle import TERMINAL_TASK
 from ..store import pools
 from ..store.leader import StaleEpoch
 from . import plan
-from .agent import Agent, Fate, Unreachable
+from .agent import Agent
 from .clock import VirtualTime
 from .cloud import Cloud, Hooks
 from .database import Disk
 from .door import Refused
 from .invariants import Books, Invariants, Violation
 from .ledger import Accepted, Handed, Ledger, Machine
+from .people import People
 from .server import WORKSPACE, Server, StoppedDead
-from .trace import Trace
+from .surroundings import Fate, Unreachable
+from .trace import Trace, short
 from .weather import HOUR, Weather
 
 START: Final = 1_792_800_000.0
@@ -35,7 +33,6 @@ START: Final = 1_792_800_000.0
 OFFERS_SECONDS: Final = 900.0
 CALM_HOURS_MAX: Final = 9.0
 SETTLED_LOOK_SECONDS: Final = 300.0
-TERMINAL: Final = frozenset(state.value for state in TERMINAL_TASK)
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,8 @@ class World:
         self.weather = Weather(self._stream(), orders.faults, whole=orders.whole)
         self.ledger = Ledger()
         self.setting = plan.draw(self._stream())
-        self._life, self._people, self._fates = self._stream(), self._stream(), self._stream()
+        self._life, people, _ = self._stream(), self._stream(), self._stream()
+        self._people = People(self, people)
         self._disk = Disk(self.weather, self.time)
         self._path = folder / "state.db"
         shutil.copy(template, self._path)
@@ -98,7 +96,7 @@ class World:
             for name, offers in self.setting.offers.items()
         }
         self.agents: dict[str, Agent] = {}
-        self._server: Server | None = None
+        self.server: Server | None = None
         self._down_until = 0.0
         self._effects = 0
         self._die_at: int | None = orders.stop_at
@@ -106,7 +104,6 @@ class World:
         self._stale_writes: list[str] | None = None
         """What the leader that was just shut out has tried to write since."""
         self._bad_boots: set[str] = set()
-        self._tasks = 0
         self.books = Books(self._path, self.ledger, self.setting.fleet, "srv-sim", self.time)
         self.invariants = Invariants(self.books, self._tell_violation)
 
@@ -121,7 +118,7 @@ class World:
         self._start()
         self._tick_later()
         self._offers_later()
-        self._people_later()
+        self._people.begin()
         self._mishaps_later()
         end = self.began + self.orders.hours * HOUR
         self.time.run_until(end)
@@ -142,7 +139,7 @@ class World:
             violations=self.invariants.found,
             effects=self._effects,
             counts={
-                "tasks": self._tasks,
+                "tasks": self._people.tasks,
                 "machines": len(machines),
                 "ticks": self.ledger.tick,
                 "lives": len(self.ledger.up_since),
@@ -152,8 +149,8 @@ class World:
         )
 
     def _shut(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self.server is not None:
+            self.server.close()
         self.books.close()
 
     def _brew(self) -> None:
@@ -179,7 +176,7 @@ class World:
 
     def _start(self) -> None:
         self._disk.is_on = False  # a start that finds no room is tried again; nothing to learn from it here
-        self._server = Server(
+        self.server = Server(
             self._path,
             fleet=self.setting.fleet,
             clouds=self.clouds,
@@ -191,33 +188,33 @@ class World:
             checkpoint=self._checkpoint,
         )
         now = self.time.now
-        self._server.db.write(lambda conn: ensure_workspace(conn, WORKSPACE, now))
+        self.server.db.write(lambda conn: ensure_workspace(conn, WORKSPACE, now))
         self._disk.is_on = True
         self.ledger.up_since.append(now)
-        self.trace.say(f"server starts, epoch {self._server.context.epoch}")
+        self.trace.say(f"server starts, epoch {self.server.context.epoch}")
         self._refresh()
 
     def _refresh(self) -> None:
         try:
-            if self._server is not None:
-                self._server.refresh_offers()
+            if self.server is not None:
+                self.server.refresh_offers()
         except StoppedDead:
             self._die()
         except Exception as error:  # noqa: BLE001  the daemon logs it and goes on
-            self.trace.say(f"server can't refresh its offers: {_short(error)}")
+            self.trace.say(f"server can't refresh its offers: {short(error)}")
 
     def _die(self, down_seconds: float = 5.0) -> None:
         """Stopped dead: what was not committed has not happened."""
-        if self._server is None:
+        if self.server is None:
             return
         self.trace.say(f"server is dead for {down_seconds:.0f} s")
-        self._server.close()
-        self._server = None
+        self.server.close()
+        self.server = None
         self._down_until = self.time.now + down_seconds
         self.time.after(down_seconds, self._revive)
 
     def _revive(self) -> None:
-        if self._server is None and self.time.now >= self._down_until:
+        if self.server is None and self.time.now >= self._down_until:
             self._start()
 
     def _checkpoint(self, what: str) -> None:
@@ -239,7 +236,7 @@ class World:
 
     def _usurp(self) -> None:
         """While the leader stands still at this effect, another takes over and does a whole tick."""
-        server = self._server
+        server = self.server
         if server is None or server.db.writing:
             return
         self._usurped = True
@@ -258,7 +255,7 @@ class World:
 
     def _tick(self) -> None:
         self._tick_later()
-        server = self._server
+        server = self.server
         if server is None:
             return
         self.ledger.tick += 1
@@ -279,7 +276,7 @@ class World:
             self.trace.say(f"tick   {number} is refused: {error}")
             return
         except Exception as error:  # noqa: BLE001  the daemon logs it and ticks again
-            self.trace.say(f"tick   {number} failed: {_short(error)}")
+            self.trace.say(f"tick   {number} failed: {short(error)}")
             return
         if self._stale_writes and not self._usurped:
             self.ledger.stale_commits.append(f"a leader that is over wrote {self._stale_writes[-1]}")
@@ -287,7 +284,7 @@ class World:
         self.trace.say(
             f"tick   {number} launched {report.launched} unconfirmed {report.unconfirmed} failed "
             f"{len(report.failed)} drains {report.draining} ends {report.terminating} strays {report.strays}"
-            f"{' errors ' + _short(report.errors) if report.errors else ''}"
+            f"{' errors ' + short(report.errors) if report.errors else ''}"
         )
 
     def _offers_later(self) -> None:
@@ -300,7 +297,7 @@ class World:
     # -- machines -----------------------------------------------------------------------------------------------
 
     def _born(self, machine: Machine) -> None:
-        self.invariants.at_birth(machine, in_transaction=self._server is not None and self._server.db.writing)
+        self.invariants.at_birth(machine, in_transaction=self.server is not None and self.server.db.writing)
         rng = self._life
         agent = Agent(machine, machine.user_data.partition(" ")[2], self, random.Random(rng.getrandbits(64)))
         self.agents[machine.ref] = agent
@@ -346,7 +343,7 @@ class World:
                 run.alive = False
 
     def _about_to_end(self, ref: str) -> None:
-        in_transaction = self._server is not None and self._server.db.writing
+        in_transaction = self.server is not None and self.server.db.writing
         self.invariants.at_terminate(ref, in_transaction=in_transaction)
 
     def _mishaps_later(self) -> None:
@@ -379,10 +376,10 @@ class World:
     # -- Around: what agents see ----------------------------------------------------------------------------------
 
     def post(self, machine: Machine, path: str, secret: str, body: dict[str, Any]) -> dict[str, Any]:
-        if self._server is None:
+        if self.server is None:
             raise Unreachable
         try:
-            reply = self._server.door.post(path, secret, body)
+            reply = self.server.door.post(path, secret, body)
         except Refused as refused:
             if refused.status >= 500:
                 self.trace.say(f"api    {path.removeprefix(wire.PREFIX)} {machine.token} -> 5xx")
@@ -426,74 +423,6 @@ class World:
     def say(self, what: str) -> None:
         self.trace.say(what)
 
-    # -- people -------------------------------------------------------------------------------------------------
-
-    def _people_later(self) -> None:
-        if self.orders.tasks is not None:
-            for _ in range(self.orders.tasks):
-                self.time.after(10.0, self._submit)
-            return
-        wait = self._people.expovariate(self.setting.tasks_an_hour / self.setting.burst / HOUR)
-
-        def act() -> None:
-            if self.ledger.calm_since is not None:
-                return
-            self._people_later()
-            for _ in range(self._people.randint(1, self.setting.burst)):
-                self._submit()
-            if self.weather.strikes("people", 0.7):
-                self._interfere()
-
-        self.time.after(min(wait, HOUR), act)
-
-    def _write(self, what: str, work: Callable[[Any], Any]) -> Any:
-        """As a request of a person: None if the server or its disk is not there."""
-        if self._server is None:
-            return None
-        try:
-            done = self._server.db.write(work)
-        except (queue.QueueError, Problem) as error:
-            self.trace.say(f"people {what}: {_short(error)}")
-            return None
-        except Exception as error:  # noqa: BLE001  they see a 5xx
-            self.trace.say(f"people {what} failed: {_short(error)}")
-            return None
-        self.trace.say(f"people {what} -> {done['id'] if isinstance(done, dict) else done}")
-        return done
-
-    def _submit(self) -> None:
-        self._tasks += 1
-        poison = self.weather.strikes("poison", 0.25)
-        values = plan.task_of(self._people, poison=poison)
-        spec, uid, now = TaskSpec.from_dict(values), f"u{self._tasks}", self.time.now
-        fleet = self.setting.fleet
-
-        def work(conn: Any) -> dict[str, Any]:
-            return queue.submit(
-                conn, workspace=WORKSPACE, actor="ann", uid=uid, spec=spec, fleet=fleet, now=now
-            )
-
-        row = self._write(f"submit {spec.name}", work)
-        if row is not None:
-            waiting = [agent for agent in self.agents.values() if agent.is_up and agent.secret]
-            for agent in waiting[:2]:
-                agent.after(1.0, agent.look)
-
-    def _interfere(self) -> None:
-        if self._tasks == 0:
-            return
-        task_id, now = self._people.randint(1, self._tasks), self.time.now
-        if self._people.random() < 0.6:
-            self._write(f"stop {task_id}", lambda conn: queue.stop(conn, task_id, actor="ann", now=now).value)
-            return
-        was = self.books.state_of(task_id)
-        done = self._write(
-            f"requeue {task_id}", lambda conn: queue.requeue(conn, task_id, actor="ann", now=now).value
-        )
-        if (done is not None or self.books.state_of(task_id) != was) and was in TERMINAL:
-            self.ledger.revived[task_id] = self.ledger.revived.get(task_id, 0) + 1
-            self.invariants.forget_end_of(task_id)
-
     def _calm(self) -> None:
         """All faults end, nobody asks for anything new, and a person mends what is left to people."""
         self.trace.say("calm")
@@ -509,21 +438,17 @@ class World:
             self._rearm(name)
 
     def _revive_now(self) -> None:
-        if self._server is None:
+        if self.server is None:
             self._down_until = self.time.now
             self._start()
 
     def _rearm(self, name: str) -> None:
         now, providers = self.time.now, self.setting.fleet.pools[name].providers
         self.ledger.rearmed[name] = now
-        self._write(
+        self._people.ask(
             f"rearm {name}",
             lambda conn: pools.rearm(conn, WORKSPACE, name, now, actor="ann", providers=providers),
         )
 
     def _settled(self) -> bool:
         return self.books.is_settled()
-
-
-def _short(error: object) -> str:
-    return f"{type(error).__name__ if isinstance(error, BaseException) else ''} {error}".strip()[:300]
