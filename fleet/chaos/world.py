@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...agent_bootstrap import wire
-from ...providers.base import Market
 from ...tracking.server.access.bootstrap import ensure_workspace
 from ..store import pools
 from ..store.leader import StaleEpoch
@@ -22,6 +21,7 @@ from .database import Disk
 from .door import Refused
 from .invariants import Books, Invariants, Violation
 from .ledger import Accepted, Handed, Ledger, Machine
+from .mishaps import Mishaps
 from .people import People
 from .server import WORKSPACE, Server, StoppedDead
 from .surroundings import Fate, Unreachable
@@ -76,7 +76,7 @@ class World:
         self.ledger = Ledger()
         self.setting = plan.draw(self._stream())
         self._life, people, _ = self._stream(), self._stream(), self._stream()
-        self._people = People(self, people)
+        self._people, self._mishaps = People(self, people), Mishaps(self, self._life)
         self._disk = Disk(self.weather, self.time)
         self._path = folder / "state.db"
         shutil.copy(template, self._path)
@@ -119,7 +119,7 @@ class World:
         self._tick_later()
         self._offers_later()
         self._people.begin()
-        self._mishaps_later()
+        self._mishaps.begin()
         end = self.began + self.orders.hours * HOUR
         self.time.run_until(end)
         self._calm()
@@ -199,11 +199,11 @@ class World:
             if self.server is not None:
                 self.server.refresh_offers()
         except StoppedDead:
-            self._die()
+            self.stop_dead()
         except Exception as error:  # noqa: BLE001  the daemon logs it and goes on
             self.trace.say(f"server can't refresh its offers: {short(error)}")
 
-    def _die(self, down_seconds: float = 5.0) -> None:
+    def stop_dead(self, down_seconds: float = 5.0) -> None:
         """Stopped dead: what was not committed has not happened."""
         if self.server is None:
             return
@@ -262,7 +262,7 @@ class World:
         try:
             self._tick_once(server)
         except StoppedDead:
-            self._die(self._life.choice((1.0, 30.0, 200.0)))
+            self.stop_dead(self._life.choice((1.0, 30.0, 200.0)))
         self._stale_writes = None
         self.invariants.after_tick()
 
@@ -309,32 +309,7 @@ class World:
             return
         machine.state = "running"
         agent.after(boot, agent.boot)
-        self._misfortunes(machine, agent)
-
-    def _misfortunes(self, machine: Machine, agent: Agent) -> None:
-        """What will befall this machine, if it lives so long."""
-        rng = self._life
-        cloud = self.clouds[machine.cloud]
-        if machine.offer.market is Market.SPOT and self.weather.strikes("preemption", 0.6):
-            notice = rng.choice((0.0, 25.0, 120.0))
-            at = rng.expovariate(1 / HOUR)
-
-            def reclaim() -> None:
-                if not self.weather.has("preemption") or not machine.alive:
-                    return
-                self.say(f"cloud  {machine.ref} is reclaimed, notice {notice:.0f} s")
-                if notice:
-                    agent.notice(notice)
-                self.time.after(notice, lambda: cloud.end(machine, "reclaimed"))
-
-            self.time.after(at, reclaim)
-        if self.weather.strikes("vanishing", 0.4):
-            silently = rng.random() < 0.5
-            self.time.after(rng.expovariate(1 / HOUR), lambda: self._vanish(machine, silently=silently))
-
-    def _vanish(self, machine: Machine, *, silently: bool) -> None:
-        if self.weather.has("vanishing"):
-            self.clouds[machine.cloud].end(machine, "vanished", silently=silently)
+        self._mishaps.await_machine(machine, agent)
 
     def _ended(self, machine: Machine) -> None:
         agent = self.agents.get(machine.ref)
@@ -345,33 +320,6 @@ class World:
     def _about_to_end(self, ref: str) -> None:
         in_transaction = self.server is not None and self.server.db.writing
         self.invariants.at_terminate(ref, in_transaction=in_transaction)
-
-    def _mishaps_later(self) -> None:
-        """Every ten minutes or so something happens to somebody."""
-
-        def strike() -> None:
-            self._mishaps_later()
-            self._mishap()
-
-        self.time.after(self._life.uniform(100.0, 900.0), strike)
-
-    def _mishap(self) -> None:
-        rng = self._life
-        up = [agent for agent in self.agents.values() if agent.is_up and agent.secret]
-        seconds = rng.choice((20.0, 70.0, 150.0, 400.0, 1_500.0))
-        now = self.time.now
-        if up and self.weather.strikes("partitions", 0.6):
-            agent = rng.choice(up)
-            agent.cut_until = now + seconds
-            self.say(f"agent  {agent.machine.token} is cut off for {seconds:.0f} s")
-        if up and self.weather.strikes("one-way", 0.5):
-            agent = rng.choice(up)
-            agent.deaf_until = now + seconds
-            self.say(f"agent  {agent.machine.token} is deaf for {seconds:.0f} s")
-        if up and self.weather.strikes("pauses", 0.6):
-            rng.choice(up).freeze(seconds)
-        if self.weather.strikes("outages", 0.15):
-            self._die(rng.choice((60.0, 300.0, 900.0)))
 
     # -- Around: what agents see ----------------------------------------------------------------------------------
 
