@@ -15,6 +15,8 @@ PYTEST := $(BIN)/python -m pytest
 # Most tests wait for processes more than they compute: three share two cores well. A file's tests stay together.
 WORKERS ?= 3
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope
+# Real processes on a machine that is busy with something else can be late: a failure gets one second try, which is told.
+SECOND_TRY := --reruns 1 -r aR
 LOCK := requirements-dev.lock
 # Two stamps: the demo and the daemon don't wait for the checkers and test tools.
 RUN_STAMP := $(VENV)/.installed-run
@@ -37,7 +39,7 @@ up: $(RUN_STAMP) ## run the daemon in the foreground (CONFIG=fleet.yaml)
 	$(BIN)/hostler up --config $(CONFIG)
 
 test: $(DEV_STAMP) ## the whole test suite
-	$(PYTEST) -m "not soak" $(SIDE_BY_SIDE) $(ARGS)
+	$(PYTEST) -m "not soak" $(SIDE_BY_SIDE) $(SECOND_TRY) $(ARGS)
 
 test-quick: $(DEV_STAMP) ## the tests that take less than two seconds each
 	$(PYTEST) -m "not soak and not slow" $(SIDE_BY_SIDE) $(ARGS)
