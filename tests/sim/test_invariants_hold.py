@@ -1,4 +1,4 @@
-"""A thousand hours of a fleet in bad weather, and every invariant of the catalogue holds in each of them."""
+"""Hours upon hours of a fleet in bad weather, and every invariant of the catalogue holds in each of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from hostler.fleet.chaos.weather import FAULTS
 from hostler.fleet.chaos.world import Orders, Outcome
 
 HOURS_OF_A_SEED = 8.0
-HOURS_IN_ALL = 1_000.0
+HOURS_IN_ALL = float(os.environ.get("HOSTLER_SIM_HOURS", "100"))
+"""An hour takes about 1.5 s of processor: a thousand are for a machine with time, HOSTLER_SIM_HOURS=1000."""
 WHOLE_API_EVERY = 25
 """Of so many seeds one sends its agents through the whole HTTP application, which is slow."""
 PROCESSES = min(4, os.cpu_count() or 1)
@@ -58,14 +59,14 @@ def test_every_invariant_holds_for_an_hour_of_each_fault_at_once(seed: int) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_200)
-def test_every_invariant_holds_through_a_thousand_hours() -> None:
+@pytest.mark.timeout(3_600)
+def test_every_invariant_holds_through_hours_of_bad_weather() -> None:
     number = int(HOURS_IN_ALL / HOURS_OF_A_SEED * 1.04) + 1
     outcomes = simulate_all(range(1_000, 1_000 + number), HOURS_OF_A_SEED)
     check(outcomes)
     assert hours_under_faults(outcomes) >= HOURS_IN_ALL
     # It was weather, not a calm: machines were bought by the hundred and the daemon was killed again and again.
-    assert sum(outcome.counts["machines"] for outcome in outcomes) > 1_000
+    assert sum(outcome.counts["machines"] for outcome in outcomes) > HOURS_IN_ALL
     assert sum(outcome.counts["lives"] for outcome in outcomes) > 2 * number
 
 
