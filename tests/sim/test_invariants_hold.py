@@ -19,6 +19,7 @@ HOURS_IN_ALL = float(os.environ.get("HOSTLER_SIM_HOURS", "100"))
 """An hour takes about 1.5 s of processor: a thousand are for a machine with time, HOSTLER_SIM_HOURS=1000."""
 WHOLE_API_EVERY = 25
 """Of so many seeds one sends its agents through the whole HTTP application, which is slow."""
+BATCH_MAX = 64
 PROCESSES = min(4, os.cpu_count() or 1)
 PROVED_ELSEWHERE = {24: "tests/record/test_migrations.py: it has no part in a run"}
 
@@ -47,8 +48,17 @@ def check(outcomes: list[Outcome]) -> None:
     assert not broken, "\n\n".join(broken[:3])
 
 
-def hours_under_faults(outcomes: list[Outcome]) -> float:
-    return sum(outcome.orders.hours for outcome in outcomes)
+def simulate_hours(hours: float, first_seed: int) -> list[Outcome]:
+    """Seeds one after the other until they make up so many hours; each is checked as it comes."""
+    outcomes: list[Outcome] = []
+    while sum(outcome.hours for outcome in outcomes) < hours:
+        seed = first_seed + len(outcomes)
+        missing = hours - sum(outcome.hours for outcome in outcomes)
+        batch = min(BATCH_MAX, PROCESSES * (1 + int(missing / HOURS_OF_A_SEED / PROCESSES)))
+        more = simulate_all(range(seed, seed + batch), HOURS_OF_A_SEED)
+        check(more)
+        outcomes += more
+    return outcomes
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -61,26 +71,17 @@ def test_every_invariant_holds_for_an_hour_of_each_fault_at_once(seed: int) -> N
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_every_invariant_holds_through_hours_of_bad_weather() -> None:
-    number = int(HOURS_IN_ALL / HOURS_OF_A_SEED * 1.04) + 1
-    outcomes = simulate_all(range(1_000, 1_000 + number), HOURS_OF_A_SEED)
-    check(outcomes)
-    assert hours_under_faults(outcomes) >= HOURS_IN_ALL
+    outcomes = simulate_hours(HOURS_IN_ALL, first_seed=1_000)
     # It was weather, not a calm: machines were bought by the hundred and the daemon was killed again and again.
     assert sum(outcome.counts["machines"] for outcome in outcomes) > HOURS_IN_ALL
-    assert sum(outcome.counts["lives"] for outcome in outcomes) > 2 * number
+    assert sum(outcome.counts["lives"] for outcome in outcomes) > 2 * len(outcomes)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_every_invariant_holds_for_as_long_as_one_likes() -> None:
     hours = float(os.environ.get("SOAK_HOURS", "10000"))
-    first = int(os.environ.get("SOAK_SEED", "1000000"))
-    done, seed, batch = 0.0, first, 16 * PROCESSES
-    while done < hours:
-        outcomes = simulate_all(range(seed, seed + batch), HOURS_OF_A_SEED)
-        check(outcomes)
-        done += hours_under_faults(outcomes)
-        seed += batch
+    simulate_hours(hours, int(os.environ.get("SOAK_SEED", "1000000")))
 
 
 def test_each_failure_of_the_catalogue_has_its_invariant() -> None:
